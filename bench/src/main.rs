@@ -1,0 +1,2 @@
+//! Measures audit-ledger beside its baselines.
+fn main() {}

@@ -1,0 +1,346 @@
+//! The only writer. It commits what has queued up in one transaction (group commit): many
+//! requests, one fsync, and one holder of the ledger's lock in this process.
+//!
+//! It runs on a task of its own, so that a client that hangs up cannot leave a transaction
+//! half-way. A row is answered after its commit and never before.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use metrics::{counter, gauge, histogram};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use crate::chains::security_events::{EventType, NewSecurityEvent};
+use crate::chains::{Appended, NewRow, Receipt};
+use crate::clock::Clock;
+use crate::store::append::{AppendConnection, Committed};
+use crate::store::{Database, StoreError};
+
+/// Rows that may wait; one more is answered at once that the ledger is overloaded.
+pub const QUEUE_ROWS: usize = 8192;
+/// Bytes of documents in one batch, beyond which it is closed.
+const BATCH_BYTES: usize = 8 << 20;
+/// The longest that a transaction or a commit may take before its connection is given up. Senders
+/// are answered after 2.5 s; the lock's own timeout is 2 s.
+const STATEMENT_LIMIT: Duration = Duration::from_millis(2_200);
+/// Pause before a failed batch is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+/// How batches are made.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchSettings {
+    /// Rows in one transaction at most.
+    pub size: usize,
+    /// How long a batch waits for more rows once it has its first; zero takes what is there.
+    pub delay: Duration,
+}
+
+impl Default for BatchSettings {
+    fn default() -> Self {
+        Self { size: 1000, delay: Duration::ZERO }
+    }
+}
+
+/// Why a row was not appended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// The database is away, slow, or the queue is full. The row may still be recorded where
+    /// its commit was under way; sent again it is then a duplicate.
+    #[error("the ledger cannot record this now: {0}")]
+    Unavailable(String),
+    /// The database refuses this row whenever it is sent.
+    #[error("the database refuses this row ({sqlstate})")]
+    Refused {
+        /// PostgreSQL's code for the condition.
+        sqlstate: String,
+        /// The constraint, where one was violated.
+        constraint: Option<String>,
+    },
+}
+
+struct Pending {
+    row: NewRow,
+    /// Absent for rows that the Appender itself records.
+    reply: Option<oneshot::Sender<Result<Appended, AppendError>>>,
+}
+
+impl Pending {
+    /// Whether somebody still waits for it.
+    fn is_wanted(&self) -> bool {
+        self.reply.as_ref().is_none_or(|reply| !reply.is_closed())
+    }
+
+    fn answer(self, answer: Result<Appended, AppendError>) {
+        if let Some(reply) = self.reply {
+            // Nobody listens any more where the deadline has passed.
+            let _ = reply.send(answer);
+        }
+    }
+}
+
+/// Handle to the writer; clones share it.
+#[derive(Clone, Debug)]
+pub struct Appender {
+    queue: mpsc::Sender<Pending>,
+}
+
+impl Appender {
+    /// Starts the writer. It ends when the last handle is dropped and the queue is empty, and
+    /// then the returned task finishes.
+    pub fn start(
+        database: Database,
+        settings: BatchSettings,
+        clock: Clock,
+    ) -> (Self, JoinHandle<()>) {
+        let (queue, rows) = mpsc::channel(QUEUE_ROWS);
+        let writer =
+            Writer { database, settings, clock, connection: None, own_rows: VecDeque::new() };
+        (Self { queue }, tokio::spawn(writer.run(rows)))
+    }
+
+    /// Appends a row and returns once it is committed, at the latest at the deadline.
+    pub async fn append(
+        &self,
+        row: impl Into<NewRow>,
+        deadline: Instant,
+    ) -> Result<Appended, AppendError> {
+        let (reply, answer) = oneshot::channel();
+        let pending = Pending { row: row.into(), reply: Some(reply) };
+        self.queue.try_send(pending).map_err(|error| {
+            counter!("ledger_append_rejected_total").increment(1);
+            AppendError::Unavailable(match error {
+                mpsc::error::TrySendError::Full(_) => format!("{QUEUE_ROWS} rows are waiting"),
+                mpsc::error::TrySendError::Closed(_) => "the service is stopping".to_owned(),
+            })
+        })?;
+        match timeout_at(deadline, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(AppendError::Unavailable("the writer has ended".to_owned())),
+            Err(_) => {
+                counter!("ledger_append_timeouts_total").increment(1);
+                Err(AppendError::Unavailable("the database did not answer in time".to_owned()))
+            }
+        }
+    }
+}
+
+struct Writer {
+    database: Database,
+    settings: BatchSettings,
+    clock: Clock,
+    connection: Option<AppendConnection>,
+    /// Rows of the writer's own, for the next batch.
+    own_rows: VecDeque<NewRow>,
+}
+
+/// Why a transaction was not committed.
+enum Failure {
+    /// One of its rows is at fault.
+    Row(StoreError),
+    /// Nothing about its rows; to be tried again.
+    Passing(StoreError),
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        if error.is_fault_of_a_row() { Self::Row(error) } else { Self::Passing(error) }
+    }
+}
+
+impl Writer {
+    async fn run(mut self, mut queue: mpsc::Receiver<Pending>) {
+        while let Some(batch) = self.next_batch(&mut queue).await {
+            self.append_batch(batch).await;
+        }
+        if let Some(connection) = self.connection.take() {
+            connection.close().await;
+        }
+    }
+
+    /// Waits for a row and takes what else is there, up to the batch's bounds.
+    async fn next_batch(&mut self, queue: &mut mpsc::Receiver<Pending>) -> Option<Vec<Pending>> {
+        let mut batch: Vec<_> =
+            self.own_rows.drain(..).map(|row| Pending { row, reply: None }).collect();
+        if batch.is_empty() {
+            batch.push(queue.recv().await?);
+        }
+        let mut bytes: usize = batch.iter().map(|pending| pending.row.size_bytes()).sum();
+        let full_at = Instant::now() + self.settings.delay;
+        while batch.len() < self.settings.size && bytes < BATCH_BYTES {
+            let next = match queue.try_recv() {
+                Ok(next) => next,
+                Err(_) if self.settings.delay.is_zero() => break,
+                Err(_) => match timeout_at(full_at, queue.recv()).await {
+                    Ok(Some(next)) => next,
+                    _ => break,
+                },
+            };
+            bytes += next.row.size_bytes();
+            batch.push(next);
+        }
+        gauge!("ledger_append_queue_rows").set(u32::try_from(queue.len()).unwrap_or(u32::MAX));
+        Some(batch)
+    }
+
+    /// Appends a batch. Where a row is at fault, the halves are appended on their own, down to
+    /// the row that is refused alone; where the database is away, the batch is tried again as
+    /// long as somebody waits for it.
+    async fn append_batch(&mut self, batch: Vec<Pending>) {
+        let mut parts = vec![batch];
+        while let Some(mut part) = parts.pop() {
+            part.retain(Pending::is_wanted);
+            if part.is_empty() {
+                continue;
+            }
+            match self.transact(&part).await {
+                Ok(outcomes) => {
+                    for (pending, outcome) in part.into_iter().zip(outcomes) {
+                        pending.answer(Ok(outcome));
+                    }
+                }
+                Err(Failure::Row(_)) if part.len() > 1 => {
+                    let second_half = part.split_off(part.len() / 2);
+                    parts.push(second_half);
+                    parts.push(part);
+                }
+                Err(Failure::Row(error)) => {
+                    let (sqlstate, constraint) = match error {
+                        StoreError::Refused { sqlstate, constraint, .. } => (sqlstate, constraint),
+                        _ => (String::new(), None),
+                    };
+                    tracing::warn!(sqlstate, constraint, "the database refused a row");
+                    for pending in part {
+                        let (sqlstate, constraint) = (sqlstate.clone(), constraint.clone());
+                        pending.answer(Err(AppendError::Refused { sqlstate, constraint }));
+                    }
+                }
+                Err(Failure::Passing(error)) => {
+                    counter!("ledger_append_failures_total").increment(1);
+                    tracing::error!(%error, rows = part.len(), "appending failed");
+                    sleep(RETRY_PAUSE).await;
+                    parts.push(part);
+                }
+            }
+        }
+    }
+
+    /// One transaction over all these rows, committed or not at all.
+    async fn transact(&mut self, batch: &[Pending]) -> Result<Vec<Appended>, Failure> {
+        let started = Instant::now();
+        let rows: Vec<_> = batch.iter().map(|pending| &pending.row).collect();
+        let clock = self.clock;
+        let connection = self.connection().await?;
+        let prepared = match limited("append", connection.prepare(&rows, clock)).await {
+            Ok(prepared) => prepared,
+            Err(error) => return Err(self.abandon(error).await),
+        };
+        let Some(witness) = &prepared.witness else {
+            let ended = limited("roll_back", connection.roll_back()).await;
+            self.drop_connection_on_error(ended.is_err());
+            return Ok(prepared.outcomes);
+        };
+        let committed = match timeout(STATEMENT_LIMIT, connection.commit()).await {
+            Ok(committed) => committed,
+            Err(_) => Committed::Unknown(time_is_up("commit")),
+        };
+        match committed {
+            Committed::Yes => {}
+            Committed::No(error) => return Err(self.abandon(error).await),
+            Committed::Unknown(error) => {
+                tracing::error!(%error, "the outcome of a commit is unknown: looking");
+                counter!("ledger_commit_unknown_total").increment(1);
+                self.connection = None;
+                if !self.was_committed(witness, batch).await {
+                    return Err(Failure::Passing(error));
+                }
+            }
+        }
+        histogram!("ledger_append_seconds").record(started.elapsed());
+        histogram!("ledger_append_batch_rows")
+            .record(u32::try_from(rows.len()).unwrap_or(u32::MAX));
+        Ok(prepared.outcomes)
+    }
+
+    /// Looks for a row of a transaction whose commit was not answered, until the database says
+    /// yes or no, or nobody waits for the batch any more.
+    async fn was_committed(&mut self, witness: &Receipt, batch: &[Pending]) -> bool {
+        while batch.iter().any(Pending::is_wanted) {
+            let found = async {
+                let connection = self.connection().await?;
+                limited("is_committed", connection.is_committed(witness)).await
+            };
+            match found.await {
+                Ok(found) => return found,
+                Err(error) => {
+                    tracing::error!(%error, "cannot look for a commit yet");
+                    self.connection = None;
+                    sleep(RETRY_PAUSE).await;
+                }
+            }
+        }
+        false
+    }
+
+    async fn connection(&mut self) -> Result<&mut AppendConnection, StoreError> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => limited("connect", AppendConnection::connect(&self.database)).await?,
+        };
+        Ok(self.connection.insert(connection))
+    }
+
+    /// Ends a transaction that failed before its commit. Whatever happened, it leaves no trace:
+    /// if the roll-back does not succeed the connection is closed, and the server does it.
+    async fn abandon(&mut self, error: StoreError) -> Failure {
+        let Some(connection) = &mut self.connection else { return error.into() };
+        if error.sqlstate().is_none() {
+            self.connection = None;
+            return error.into();
+        }
+        let rolled_back = limited("roll_back", connection.roll_back()).await.is_ok();
+        if rolled_back && error.is_lock_timeout() {
+            self.end_idle_lock_holders().await;
+        }
+        self.drop_connection_on_error(!rolled_back);
+        error.into()
+    }
+
+    async fn end_idle_lock_holders(&mut self) {
+        let Some(connection) = &mut self.connection else { return };
+        match limited("end_idle_lock_holders", connection.end_idle_lock_holders()).await {
+            Ok(ended) => {
+                for holder in ended {
+                    tracing::error!(holder, "ended a session that sat idle on the ledger's lock");
+                    let event = NewSecurityEvent {
+                        event_type: EventType::LockHolderEnded,
+                        actor: "system".to_owned(),
+                        subject: Some(holder),
+                        details: serde_json::json!({}),
+                        source_ip: None,
+                    };
+                    self.own_rows.push_back(event.into());
+                }
+            }
+            Err(error) => tracing::error!(%error, "cannot end who holds the ledger's lock"),
+        }
+    }
+
+    fn drop_connection_on_error(&mut self, failed: bool) {
+        if failed {
+            self.connection = None;
+        }
+    }
+}
+
+fn time_is_up(statement: &'static str) -> StoreError {
+    StoreError::Timeout { statement, limit_ms: STATEMENT_LIMIT.as_millis() }
+}
+
+async fn limited<T>(
+    statement: &'static str,
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    timeout(STATEMENT_LIMIT, work).await.unwrap_or_else(|_| Err(time_is_up(statement)))
+}

@@ -1,0 +1,157 @@
+//! The rows that the service makes. What a chain consists of stands in `ledger_verifier::chain`;
+//! here each chain has a type with a field for each column, and nothing else knows their order.
+
+pub mod quarantined_deliveries;
+pub mod security_events;
+pub mod signals;
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, Utc};
+use ledger_verifier::chain::{QUARANTINED_DELIVERIES, SECURITY_EVENTS, SIGNALS};
+use ledger_verifier::{Chain, LeafIndex, RowHash, RowId, Value};
+use serde::{Serialize, Serializer};
+use uuid::Uuid;
+
+/// The chains that the migrations make, in the order of `ledger_chains()` in SQL.
+pub static IN_LEDGER: [&Chain; 3] = [&SIGNALS, &SECURITY_EVENTS, &QUARANTINED_DELIVERIES];
+
+/// A row that is not in the ledger yet: it has no id, time, link or hash.
+#[derive(Clone, Debug)]
+pub struct NewRow {
+    /// Where it is to be appended.
+    pub chain: &'static Chain,
+    /// One value for each column; those of `id` and `created_at` are NULL until the append.
+    pub values: Vec<Value<'static>>,
+    /// What makes another row the same one.
+    pub identity: Identity,
+}
+
+impl NewRow {
+    /// The row's correlation id, where the chain has one.
+    pub fn correlation_id(&self) -> Option<Uuid> {
+        match self.values[self.chain.position("correlation_id")?] {
+            Value::Uuid(bytes) => Some(Uuid::from_bytes(bytes)),
+            _ => None,
+        }
+    }
+
+    /// Bytes of text and documents, by which a batch is bounded.
+    pub fn size_bytes(&self) -> usize {
+        let size = |value: &Value<'_>| match value {
+            Value::Text(text) | Value::Document(text) => text.len(),
+            Value::Bytes(bytes) => bytes.len(),
+            _ => 16,
+        };
+        self.values.iter().map(size).sum()
+    }
+}
+
+/// By what a row is recognised when it comes again.
+#[derive(Clone, Debug)]
+pub enum Identity {
+    /// Every row is a new one.
+    Unique,
+    /// A signal: its key is unique for each recorder; the same content is a duplicate, other
+    /// content a conflict.
+    Signal {
+        /// The source's or key's name.
+        recorded_by: String,
+        /// The idempotency key.
+        signal_id: String,
+        /// A key that names the same delivery if that was received at or after this instant:
+        /// of a delivery without an id, the key that it had a minute ago.
+        earlier: Option<(String, DateTime<Utc>)>,
+        /// SHA-256 of the payload.
+        content: [u8; 32],
+    },
+    /// A quarantined delivery: the same source, reason and bytes are a duplicate.
+    Delivery {
+        /// The source's name.
+        source: String,
+        /// The reason for the quarantine.
+        reason: &'static str,
+        /// SHA-256 of the body.
+        content: [u8; 32],
+    },
+}
+
+/// Where a row stands in the ledger. Every write answers with one, after the commit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Receipt {
+    /// The chain.
+    pub chain: Cow<'static, str>,
+    /// The row's position in the chain, from 1.
+    #[serde(serialize_with = "id_as_number")]
+    #[schema(value_type = i64, minimum = 1)]
+    pub id: RowId,
+    /// The row's position in the log over all chains, from 0.
+    #[serde(serialize_with = "leaf_as_number")]
+    #[schema(value_type = u64)]
+    pub leaf_index: LeafIndex,
+    /// SHA-256 over `prev_hash` and the canonical row.
+    #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String, pattern = "^[0-9a-f]{64}$")]
+    pub row_hash: RowHash,
+    /// The row before's `row_hash`, or the chain's genesis value.
+    #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String, pattern = "^[0-9a-f]{64}$")]
+    pub prev_hash: RowHash,
+    /// The time of the append by the database's clock.
+    #[serde(serialize_with = "as_rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: DateTime<Utc>,
+}
+
+/// What became of a row that was to be appended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// It is committed.
+    Recorded(Receipt),
+    /// It was there already.
+    Duplicate(Existing),
+    /// Its key is taken by a row of other content; nothing was appended.
+    Conflict(Existing),
+}
+
+/// A row that was there before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Existing {
+    /// Where it stands.
+    pub receipt: Receipt,
+    /// Its correlation id, where the chain has one.
+    pub correlation_id: Option<Uuid>,
+}
+
+/// An instant as the ledger spells it: RFC 3339, UTC, six digits.
+pub fn rfc3339(instant: DateTime<Utc>) -> String {
+    instant.format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
+}
+
+fn as_rfc3339<S: Serializer>(instant: &DateTime<Utc>, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&rfc3339(*instant))
+}
+
+fn as_text<S: Serializer>(hash: &RowHash, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(hash)
+}
+
+fn id_as_number<S: Serializer>(id: &RowId, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_i64(id.0)
+}
+
+fn leaf_as_number<S: Serializer>(leaf: &LeafIndex, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_u64(leaf.0)
+}
+
+fn text(text: impl Into<Cow<'static, str>>) -> Value<'static> {
+    Value::Text(text.into())
+}
+
+fn optional_text(value: Option<impl Into<Cow<'static, str>>>) -> Value<'static> {
+    value.map_or(Value::Null, text)
+}
+
+fn timestamp(instant: DateTime<Utc>) -> Value<'static> {
+    Value::Timestamp(instant.timestamp_micros())
+}

@@ -1,0 +1,66 @@
+//! Rows of `security_events`: the audit of the audit.
+
+use std::net::IpAddr;
+
+use ledger_verifier::Value;
+use ledger_verifier::chain::SECURITY_EVENTS;
+
+use super::{Identity, NewRow, optional_text, text};
+
+/// What is recorded about the ledger itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventType {
+    /// The service began to serve.
+    ServiceStarted,
+    /// The service was told to stop.
+    ServiceStopped,
+    /// Migrations were applied.
+    MigrationApplied,
+    /// A check found something that does not add up.
+    IntegrityFailure,
+    /// A session that sat idle on the ledger's lock was ended.
+    LockHolderEnded,
+}
+
+impl EventType {
+    /// As stored.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ServiceStarted => "SERVICE_STARTED",
+            Self::ServiceStopped => "SERVICE_STOPPED",
+            Self::MigrationApplied => "MIGRATION_APPLIED",
+            Self::IntegrityFailure => "INTEGRITY_FAILURE",
+            Self::LockHolderEnded => "LOCK_HOLDER_ENDED",
+        }
+    }
+}
+
+/// One event.
+#[derive(Clone, Debug)]
+pub struct NewSecurityEvent {
+    /// What happened.
+    pub event_type: EventType,
+    /// Who did it.
+    pub actor: String,
+    /// What it was done to.
+    pub subject: Option<String>,
+    /// Anything else, as JSON.
+    pub details: serde_json::Value,
+    /// Where it came from.
+    pub source_ip: Option<IpAddr>,
+}
+
+impl From<NewSecurityEvent> for NewRow {
+    fn from(event: NewSecurityEvent) -> Self {
+        let values = vec![
+            Value::Null,
+            text(event.event_type.name()),
+            text(event.actor),
+            optional_text(event.subject),
+            Value::Document(event.details.to_string().into()),
+            event.source_ip.map_or(Value::Null, Value::Inet),
+            Value::Null,
+        ];
+        Self { chain: &SECURITY_EVENTS, values, identity: Identity::Unique }
+    }
+}

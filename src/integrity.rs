@@ -1,0 +1,3 @@
+//! Whether the ledger is what it says it is.
+
+pub mod verify;

@@ -1,0 +1,343 @@
+//! A whole check: every row of every chain is read back from one snapshot and re-hashed in Rust,
+//! and compared with the row before it, with the log, and with its documents.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use ledger_verifier::check::{ChainChecker, ChainRow, LOG_NAME, LogChecker, Step, not_in_log};
+use ledger_verifier::{Chain, Finding, FindingKind, LogEntry};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::chains::IN_LEDGER;
+use crate::store::checks::CheckRecord;
+use crate::store::read::Snapshot;
+use crate::store::{Database, StoreError};
+
+/// Findings that a report lists; the others are counted.
+pub const LISTED_FINDINGS: usize = 1000;
+/// Pieces that may wait between a reader and the comparison with the log.
+const PIECES_AHEAD: usize = 8;
+
+/// What was found in one chain, or in the log.
+#[derive(Clone, Debug)]
+pub struct ChainReport {
+    /// The chain's name, or `ledger_log`.
+    pub chain: &'static str,
+    /// Rows that must be there: up to the highest id.
+    pub expected_rows: i64,
+    /// Rows that were read.
+    pub rows: i64,
+    /// The first [`LISTED_FINDINGS`] of what does not add up.
+    pub findings: Vec<Finding>,
+    /// All of what does not add up.
+    pub findings_count: u64,
+    /// Why the check of this chain could not finish.
+    pub error: Option<String>,
+}
+
+/// What was found in the whole ledger.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Names the run in `integrity_checks`.
+    pub run_id: Uuid,
+    /// A report for each chain checked, and one for the log.
+    pub chains: Vec<ChainReport>,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// The verdict over a report, worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Something does not add up.
+    Tampered,
+    /// Nothing was found, but not everything was looked at.
+    Unfinished,
+    /// Every row is what it was when it was appended.
+    Verified,
+}
+
+/// What is told while a check runs.
+pub trait Progress: Send {
+    /// So many of the log's entries are compared.
+    fn compared(&mut self, entries: u64, of: u64);
+    /// Something does not add up.
+    fn found(&mut self, finding: &Finding);
+}
+
+/// Which chains a check looks at.
+#[derive(Clone, Copy, Debug)]
+pub enum Scope {
+    /// All of them, and the log.
+    Ledger,
+    /// One, and what the log says of it.
+    Chain(&'static Chain),
+}
+
+impl Report {
+    /// What the findings mean.
+    pub fn verdict(&self) -> Verdict {
+        if self.chains.iter().any(|chain| chain.findings_count > 0) {
+            Verdict::Tampered
+        } else if self.chains.iter().any(|chain| chain.error.is_some()) {
+            Verdict::Unfinished
+        } else {
+            Verdict::Verified
+        }
+    }
+
+    /// Rows read of all chains, the log's entries not counted.
+    pub fn rows(&self) -> i64 {
+        self.chains.iter().filter(|chain| chain.chain != LOG_NAME).map(|chain| chain.rows).sum()
+    }
+
+    /// The lines for `integrity_checks`.
+    pub fn records(&self) -> Vec<CheckRecord> {
+        let duration_ms = i64::try_from(self.duration.as_millis()).unwrap_or(i64::MAX);
+        let first = |chain: &ChainReport| i64::from(chain.chain != LOG_NAME);
+        self.chains
+            .iter()
+            .map(|chain| CheckRecord {
+                run_id: self.run_id,
+                chain: chain.chain.to_owned(),
+                kind: "full",
+                range: (chain.expected_rows > 0)
+                    .then(|| (first(chain), chain.expected_rows - 1 + first(chain))),
+                expected_count: chain.expected_rows,
+                actual_count: chain.rows,
+                valid: chain.valid(),
+                findings_count: i64::try_from(chain.findings_count).unwrap_or(i64::MAX),
+                findings: chain.findings.iter().map(finding_json).collect(),
+                duration_ms,
+            })
+            .collect()
+    }
+}
+
+impl ChainReport {
+    fn new(chain: &'static str) -> Self {
+        Self {
+            chain,
+            expected_rows: 0,
+            rows: 0,
+            findings: Vec::new(),
+            findings_count: 0,
+            error: None,
+        }
+    }
+
+    /// The verdict on this chain; `None` where it could not be looked at whole.
+    pub fn valid(&self) -> Option<bool> {
+        if self.findings_count > 0 { Some(false) } else { self.error.is_none().then_some(true) }
+    }
+}
+
+/// A finding as JSON, in reports and in the database.
+pub fn finding_json(finding: &Finding) -> serde_json::Value {
+    json!({
+        "kind": finding.kind.name(),
+        "chain": finding.chain,
+        "id": finding.id.map(|id| id.0),
+        "leaf_index": finding.leaf_index.map(|leaf| leaf.0),
+        "detail": finding.detail,
+    })
+}
+
+/// Checks the ledger. An error means that no chain could be looked at; one that concerns a
+/// single chain stands in its report.
+pub async fn verify(
+    database: &Database,
+    scope: Scope,
+    run_id: Uuid,
+    progress: &mut dyn Progress,
+) -> Result<Report, StoreError> {
+    let started = Instant::now();
+    let snapshot = Snapshot::take(database).await?;
+    let chains = match scope {
+        Scope::Ledger => IN_LEDGER.to_vec(),
+        Scope::Chain(chain) => vec![chain],
+    };
+    let mut run = Run::new(&chains, u64::try_from(snapshot.log_size).unwrap_or(0), progress);
+    run.compare_with_log(&snapshot, &chains).await;
+    run.check_documents(&snapshot, &chains).await;
+    snapshot.close().await;
+    Ok(Report { run_id, chains: run.reports, duration: started.elapsed() })
+}
+
+/// A row that was checked against its own hash and the row before it.
+struct CheckedRow {
+    /// `None` where its id is no number any more.
+    row: Option<ChainRow>,
+    findings: Vec<Finding>,
+}
+
+struct Run<'a> {
+    reports: Vec<ChainReport>,
+    log_size: u64,
+    progress: &'a mut dyn Progress,
+}
+
+impl<'a> Run<'a> {
+    fn new(chains: &[&'static Chain], log_size: u64, progress: &'a mut dyn Progress) -> Self {
+        let names = chains.iter().map(|chain| chain.name).chain([LOG_NAME]);
+        Self { reports: names.map(ChainReport::new).collect(), log_size, progress }
+    }
+
+    fn report(&mut self, chain: &str) -> &mut ChainReport {
+        let at = self.reports.iter().position(|report| report.chain == chain);
+        let last = self.reports.len() - 1;
+        // A finding about a chain that is not there is one about the log.
+        &mut self.reports[at.unwrap_or(last)]
+    }
+
+    fn found(&mut self, findings: &mut Vec<Finding>) {
+        for finding in findings.drain(..) {
+            self.progress.found(&finding);
+            let report = self.report(&finding.chain);
+            report.findings_count += 1;
+            if report.findings.len() < LISTED_FINDINGS {
+                report.findings.push(finding);
+            }
+        }
+    }
+
+    /// Reads the log and every chain side by side, so that each entry meets its row.
+    async fn compare_with_log(&mut self, snapshot: &Snapshot, chains: &[&'static Chain]) {
+        let (log_sender, log) = mpsc::channel(PIECES_AHEAD);
+        let mut readers = HashMap::new();
+        let mut reads: Vec<ReadFuture<'_>> = Vec::new();
+        for &chain in chains {
+            let (sender, rows) = mpsc::channel(PIECES_AHEAD);
+            readers.insert(chain.name, Rows::new(chain.name, rows));
+            reads.push(Box::pin(
+                async move { (chain.name, read_chain(snapshot, chain, sender).await) },
+            ));
+        }
+        reads.push(Box::pin(async move { (LOG_NAME, snapshot.read_log(log_sender).await) }));
+        // Decoding and hashing go on while the entries are compared.
+        let (ends, ()) =
+            tokio::join!(futures_util::future::join_all(reads), self.merge(log, readers));
+        for (name, end) in ends {
+            if let Err(error) = end {
+                self.report(name).error = Some(error.to_string());
+            }
+        }
+    }
+
+    async fn merge(
+        &mut self,
+        mut log: mpsc::Receiver<Vec<LogEntry>>,
+        mut readers: HashMap<&'static str, Rows>,
+    ) {
+        let mut checker = LogChecker::new();
+        let mut findings = Vec::new();
+        let mut compared = 0;
+        while let Some(piece) = log.recv().await {
+            for entry in piece {
+                checker.check(&entry, &mut findings);
+                compared += 1;
+                let Some(rows) = readers.get_mut(entry.chain.as_str()) else { continue };
+                loop {
+                    rows.fill(self).await;
+                    let step = checker.compare(&entry, rows.next.as_ref(), &mut findings);
+                    if step != Step::NextEntry {
+                        rows.next = None;
+                    }
+                    if step != Step::NextRow {
+                        break;
+                    }
+                }
+            }
+            self.found(&mut findings);
+            self.progress.compared(compared, self.log_size);
+        }
+        let report = self.report(LOG_NAME);
+        report.rows = i64::try_from(compared).unwrap_or(i64::MAX);
+        report.expected_rows = checker.next_leaf();
+        for (&chain, rows) in &mut readers {
+            loop {
+                rows.fill(self).await;
+                let Some(row) = rows.next.take() else { break };
+                findings.push(not_in_log(chain, &row));
+                self.found(&mut findings);
+            }
+        }
+    }
+
+    async fn check_documents(&mut self, snapshot: &Snapshot, chains: &[&'static Chain]) {
+        for chain in chains {
+            match snapshot.find_changed_documents(chain).await {
+                Ok(changed) => {
+                    let mut findings = changed
+                        .into_iter()
+                        .map(|(id, column)| Finding {
+                            kind: FindingKind::Document,
+                            chain: chain.name.to_owned(),
+                            id: Some(id),
+                            leaf_index: None,
+                            detail: format!("{column} does not equal {column}_text"),
+                        })
+                        .collect();
+                    self.found(&mut findings);
+                }
+                Err(error) => self.report(chain.name).error = Some(error.to_string()),
+            }
+        }
+    }
+}
+
+type ReadFuture<'a> =
+    std::pin::Pin<Box<dyn Future<Output = (&'static str, Result<(), StoreError>)> + Send + 'a>>;
+
+async fn read_chain(
+    snapshot: &Snapshot,
+    chain: &'static Chain,
+    to: mpsc::Sender<Vec<CheckedRow>>,
+) -> Result<(), StoreError> {
+    let mut checker = ChainChecker::new(chain);
+    snapshot
+        .read_chain(chain, to, |stored| {
+            let mut findings = Vec::new();
+            checker.check(stored, &mut findings);
+            let row = stored.id().map(|id| ChainRow { id, row_hash: stored.row_hash.to_vec() });
+            CheckedRow { row, findings }
+        })
+        .await
+}
+
+/// A chain's rows on their way to the comparison.
+struct Rows {
+    chain: &'static str,
+    pieces: mpsc::Receiver<Vec<CheckedRow>>,
+    piece: std::vec::IntoIter<CheckedRow>,
+    next: Option<ChainRow>,
+}
+
+impl Rows {
+    fn new(chain: &'static str, pieces: mpsc::Receiver<Vec<CheckedRow>>) -> Self {
+        Self { chain, pieces, piece: Vec::new().into_iter(), next: None }
+    }
+
+    /// Makes `next` the row that no entry has stood for yet, if there is one.
+    async fn fill(&mut self, run: &mut Run<'_>) {
+        while self.next.is_none() {
+            let Some(mut checked) = self.piece.next() else {
+                match self.pieces.recv().await {
+                    Some(piece) => self.piece = piece.into_iter(),
+                    None => return,
+                }
+                continue;
+            };
+            let report = run.report(self.chain);
+            report.rows += 1;
+            if let Some(row) = &checked.row {
+                report.expected_rows = report.expected_rows.max(row.id.0);
+            }
+            run.found(&mut checked.findings);
+            self.next = checked.row;
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! audit-ledger
+fn main() {}

@@ -1,0 +1,155 @@
+//! All SQL of the service. sqlx does not leave this module, but for the connection options that
+//! configuration makes and the errors that these functions return.
+//!
+//! Every statement starts with a comment that names its function, so that the server's log
+//! leads back here.
+
+pub mod append;
+pub mod checks;
+pub mod copy;
+pub mod migrate;
+pub mod read;
+
+use std::str::FromStr;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError};
+use sqlx::{ConnectOptions, Connection};
+
+/// How to reach the database as one role.
+#[derive(Clone)]
+pub struct Database {
+    options: PgConnectOptions,
+}
+
+// The options may hold a password.
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Database")
+            .field("host", &self.options.get_host())
+            .field("user", &self.options.get_username())
+            .field("database", &self.options.get_database())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Database {
+    /// From a `postgresql://` URL.
+    pub fn from_url(url: &str) -> Result<Self, StoreError> {
+        let options = PgConnectOptions::from_str(url)
+            .map_err(|error| StoreError::from_sqlx("connect", error))?
+            .application_name("audit-ledger")
+            // Statements may hold what was delivered; telemetry never does.
+            .disable_statement_logging();
+        Ok(Self { options })
+    }
+
+    /// The role that it connects as.
+    pub fn user(&self) -> &str {
+        self.options.get_username()
+    }
+
+    /// A connection of its own, closed when dropped.
+    pub async fn connect(&self) -> Result<PgConnection, StoreError> {
+        PgConnection::connect_with(&self.options)
+            .await
+            .map_err(|error| StoreError::from_sqlx("connect", error))
+    }
+}
+
+/// The database did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It refused a statement.
+    #[error("{statement}: the database answered {sqlstate}: {message}")]
+    Refused {
+        /// The function whose statement it was.
+        statement: &'static str,
+        /// PostgreSQL's code for the condition.
+        sqlstate: String,
+        /// The constraint, where one was violated.
+        constraint: Option<String>,
+        /// The primary message only: DETAIL may repeat a row.
+        message: String,
+    },
+    /// The connection could not be made, or broke.
+    #[error("{statement}: {source}")]
+    Connection {
+        /// The function whose statement it was.
+        statement: &'static str,
+        /// What sqlx says.
+        source: sqlx::Error,
+    },
+    /// It took longer than it may.
+    #[error("{statement}: no answer from the database within {limit_ms} ms")]
+    Timeout {
+        /// The function whose statement it was.
+        statement: &'static str,
+        /// The bound.
+        limit_ms: u128,
+    },
+    /// What was read contradicts what the ledger guarantees.
+    #[error("{statement}: the database contradicts itself: {what}")]
+    Contradiction {
+        /// The function whose statement it was.
+        statement: &'static str,
+        /// What does not fit.
+        what: String,
+    },
+    /// The database is not the one that this program needs.
+    #[error("{0}")]
+    Unsuitable(String),
+}
+
+impl StoreError {
+    fn from_sqlx(statement: &'static str, error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Database(error) => Self::Refused {
+                statement,
+                sqlstate: error.code().map(std::borrow::Cow::into_owned).unwrap_or_default(),
+                constraint: error.constraint().map(str::to_owned),
+                message: error.message().to_owned(),
+            },
+            source => Self::Connection { statement, source },
+        }
+    }
+
+    /// PostgreSQL's code, where it answered with one.
+    pub fn sqlstate(&self) -> Option<&str> {
+        match self {
+            Self::Refused { sqlstate, .. } => Some(sqlstate),
+            _ => None,
+        }
+    }
+
+    /// Whether a row of the statement is at fault: sent again, it is refused again, and other
+    /// rows would not be.
+    pub fn is_fault_of_a_row(&self) -> bool {
+        // Data exceptions, violated constraints, limits of the program (a stack too deep).
+        self.sqlstate().is_some_and(|code| matches!(&code[..2], "22" | "23" | "54"))
+    }
+
+    /// Whether the lock was not to be had in time (`lock_not_available`).
+    pub fn is_lock_timeout(&self) -> bool {
+        self.sqlstate() == Some("55P03")
+    }
+}
+
+/// Turns sqlx's errors into the store's, with the name of the statement.
+trait InStatement<T> {
+    fn in_statement(self, statement: &'static str) -> Result<T, StoreError>;
+}
+
+impl<T> InStatement<T> for Result<T, sqlx::Error> {
+    fn in_statement(self, statement: &'static str) -> Result<T, StoreError> {
+        self.map_err(|error| StoreError::from_sqlx(statement, error))
+    }
+}
+
+/// Whether an error of COMMIT says that the transaction was rolled back. Anything else, a broken
+/// connection or a session ended by an administrator, leaves the outcome unknown.
+fn says_rolled_back(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(error) = error else { return false };
+    error
+        .try_downcast_ref::<PgDatabaseError>()
+        .is_some_and(|error| error.severity() == sqlx::postgres::PgSeverity::Error)
+}

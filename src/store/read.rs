@@ -1,0 +1,194 @@
+//! Reading whole chains and the log, in constant memory, from one consistent snapshot.
+
+use futures_util::StreamExt;
+use ledger_verifier::chain::{Chain, ColumnType};
+use ledger_verifier::check::StoredRow;
+use ledger_verifier::{LogEntry, RowId, Value};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection, Row};
+use tokio::sync::mpsc;
+
+use super::copy::{CopyDecoder, CopyFormatError, copy_columns, decode};
+use super::{Database, InStatement, StoreError};
+
+/// A state of the database that several connections read at once.
+#[derive(Debug)]
+pub struct Snapshot {
+    database: Database,
+    connection: PgConnection,
+    id: String,
+    /// Leaves in the log.
+    pub log_size: i64,
+}
+
+/// The right to run a check, held while this lives; one run at a time.
+#[derive(Debug)]
+pub struct CheckLock {
+    _connection: PgConnection,
+}
+
+/// Takes the right to run a check. `None` where another run has it.
+///
+/// A login that may not take it, an auditor's, checks without: it cannot record a run either.
+pub async fn try_lock_checks(database: &Database) -> Result<Option<CheckLock>, StoreError> {
+    const INSUFFICIENT_PRIVILEGE: &str = "42501";
+    let mut connection = database.connect().await?;
+    let taken = sqlx::raw_sql("/* try_lock_checks */ BEGIN; SELECT public.ledger_begin_check()")
+        .execute(&mut connection)
+        .await
+        .in_statement("try_lock_checks");
+    match taken {
+        Err(error) if error.is_lock_timeout() => Ok(None),
+        Err(error) if error.sqlstate() != Some(INSUFFICIENT_PRIVILEGE) => Err(error),
+        _ => Ok(Some(CheckLock { _connection: connection })),
+    }
+}
+
+impl Snapshot {
+    /// Takes a snapshot of the database as it is now.
+    pub async fn take(database: &Database) -> Result<Self, StoreError> {
+        const STATEMENT: &str = "take_snapshot";
+        let mut connection = database.connect().await?;
+        let row = sqlx::raw_sql(
+            "/* take_snapshot */ BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+             SELECT pg_catalog.pg_export_snapshot() AS snapshot,
+                    (SELECT coalesce(max(leaf_index) + 1, 0) FROM public.ledger_log) AS size",
+        )
+        .fetch_one(&mut connection)
+        .await
+        .in_statement(STATEMENT)?;
+        Ok(Self {
+            database: database.clone(),
+            id: row.try_get("snapshot").in_statement(STATEMENT)?,
+            log_size: row.try_get("size").in_statement(STATEMENT)?,
+            connection,
+        })
+    }
+
+    async fn reader(&self) -> Result<PgConnection, StoreError> {
+        let mut connection = self.database.connect().await?;
+        let begin = format!(
+            "/* read_snapshot */ BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+             SET TRANSACTION SNAPSHOT '{}'",
+            self.id
+        );
+        sqlx::raw_sql(AssertSqlSafe(begin))
+            .execute(&mut connection)
+            .await
+            .in_statement("read_snapshot")?;
+        Ok(connection)
+    }
+
+    /// Reads a chain in the order of its ids and sends what `map` makes of its rows, in pieces.
+    /// Ends early, without error, where nobody receives any more.
+    pub async fn read_chain<T: Send>(
+        &self,
+        chain: &'static Chain,
+        to: mpsc::Sender<Vec<T>>,
+        mut map: impl FnMut(&StoredRow<'_>) -> T + Send,
+    ) -> Result<(), StoreError> {
+        let query = format!(
+            "/* read_chain */ COPY (SELECT {} FROM public.{} ORDER BY id) TO STDOUT (FORMAT binary)",
+            copy_columns(chain),
+            chain.name
+        );
+        copy_out("read_chain", self.reader().await?, &query, to, |fields| {
+            let [columns @ .., prev_hash, row_hash] = fields else {
+                return Err(CopyFormatError("a row without columns"));
+            };
+            let pairs = chain.columns.iter().zip(columns);
+            let values: Vec<_> = pairs.map(|(column, field)| decode(column.ty, *field)).collect();
+            Ok(map(&StoredRow {
+                values: &values,
+                prev_hash: prev_hash.unwrap_or_default(),
+                row_hash: row_hash.unwrap_or_default(),
+            }))
+        })
+        .await
+    }
+
+    /// Reads the log in leaf order and sends it in pieces.
+    pub async fn read_log(&self, to: mpsc::Sender<Vec<LogEntry>>) -> Result<(), StoreError> {
+        let query = "/* read_log */ COPY (
+                SELECT leaf_index, chain, id, row_hash FROM public.ledger_log ORDER BY leaf_index
+            ) TO STDOUT (FORMAT binary)";
+        copy_out("read_log", self.reader().await?, query, to, |fields| {
+            let [leaf_index, chain, id, row_hash] = fields else {
+                return Err(CopyFormatError("a log entry of another shape"));
+            };
+            let number = |field| match decode(ColumnType::BigInt, field) {
+                Value::Integer(number) => Ok(number),
+                _ => Err(CopyFormatError("a log entry without a number")),
+            };
+            Ok(LogEntry {
+                leaf_index: number(*leaf_index)?,
+                chain: String::from_utf8_lossy(chain.unwrap_or_default()).into_owned(),
+                id: RowId(number(*id)?),
+                row_hash: row_hash.unwrap_or_default().to_vec(),
+            })
+        })
+        .await
+    }
+
+    /// The ids of rows whose generated document does not equal its text.
+    pub async fn find_changed_documents(
+        &self,
+        chain: &'static Chain,
+    ) -> Result<Vec<(RowId, &'static str)>, StoreError> {
+        let mut changed = Vec::new();
+        for column in chain.columns.iter().filter(|column| column.ty == ColumnType::Document) {
+            let mut connection = self.reader().await?;
+            let query = format!(
+                "/* find_changed_documents */ SELECT id FROM public.{} AS t
+                 WHERE NOT public.ledger_document_matches(t.{}, t.{}) ORDER BY id",
+                chain.name,
+                column.stored_name(),
+                column.name
+            );
+            let ids: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(query))
+                .fetch_all(&mut connection)
+                .await
+                .in_statement("find_changed_documents")?;
+            changed.extend(ids.into_iter().map(|id| (RowId(id), column.name)));
+        }
+        Ok(changed)
+    }
+
+    /// Ends the snapshot.
+    pub async fn close(self) {
+        let _ = self.connection.close().await;
+    }
+}
+
+/// Runs a COPY … TO STDOUT and sends what `map` makes of its rows, in the pieces in which they
+/// come. The connection is used for this alone: a COPY that ends early leaves it out of step.
+async fn copy_out<T: Send>(
+    statement: &'static str,
+    mut connection: PgConnection,
+    query: &str,
+    to: mpsc::Sender<Vec<T>>,
+    mut map: impl FnMut(&[Option<&[u8]>]) -> Result<T, CopyFormatError> + Send,
+) -> Result<(), StoreError> {
+    /// PostgreSQL sends a message for each row; so many that are there already make a piece.
+    const ROWS_IN_PIECE: usize = 256;
+    let unreadable = |CopyFormatError(what)| StoreError::Contradiction {
+        statement,
+        what: format!("COPY sent {what}"),
+    };
+    let mut decoder = CopyDecoder::default();
+    let stream = connection.copy_out_raw(query).await.in_statement(statement)?;
+    let mut messages = stream.ready_chunks(ROWS_IN_PIECE);
+    while let Some(chunk) = messages.next().await {
+        let mut piece = Vec::with_capacity(chunk.len());
+        for message in chunk {
+            decoder.feed(&message.in_statement(statement)?);
+        }
+        while let Some(row) = decoder.next_row(&mut map).map_err(unreadable)? {
+            piece.push(row.map_err(unreadable)?);
+        }
+        if !piece.is_empty() && to.send(piece).await.is_err() {
+            return Ok(());
+        }
+    }
+    if decoder.finished() { Ok(()) } else { Err(unreadable(CopyFormatError("no end"))) }
+}

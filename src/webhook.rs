@@ -1,0 +1,213 @@
+//! The way of a delivery: authenticated on its bytes, mapped, and recorded as a signal or kept in
+//! quarantine. Nothing authenticated is ever lost, and nothing else is ever stored.
+
+pub mod auth;
+pub mod json;
+pub mod mapping;
+pub mod source;
+
+use std::net::IpAddr;
+
+use chrono::{DateTime, Utc};
+use metrics::counter;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+pub use source::Source;
+
+use crate::appender::{AppendError, Appender};
+use crate::chains::quarantined_deliveries::NewQuarantinedDelivery;
+use crate::chains::{Appended, Receipt};
+use crate::clock::Clock;
+use auth::Authenticated;
+use mapping::map_signal;
+
+/// Why a delivery is in quarantine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The body is no JSON.
+    MalformedJson,
+    /// The body is JSON, but not an object.
+    NotAnObject,
+    /// An object has a member twice.
+    DuplicateMember,
+    /// The body is not UTF-8.
+    InvalidUtf8,
+    /// A string holds U+0000, which PostgreSQL cannot store.
+    NulCharacter,
+    /// A member that a signal needs is not there.
+    MissingField,
+    /// A member has no valid value.
+    InvalidField,
+    /// A member is longer than its column.
+    TooLong,
+    /// A number would lose digits.
+    PrecisionLoss,
+    /// Another delivery with other content has the same `signal_id`.
+    ConflictingDuplicate,
+}
+
+impl Reason {
+    /// As stored.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MalformedJson => "malformed_json",
+            Self::NotAnObject => "not_an_object",
+            Self::DuplicateMember => "duplicate_member",
+            Self::InvalidUtf8 => "invalid_utf8",
+            Self::NulCharacter => "nul_character",
+            Self::MissingField => "missing_field",
+            Self::InvalidField => "invalid_field",
+            Self::TooLong => "too_long",
+            Self::PrecisionLoss => "precision_loss",
+            Self::ConflictingDuplicate => "conflicting_duplicate",
+        }
+    }
+}
+
+/// What is wrong with a delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The rule that it breaks.
+    pub reason: Reason,
+    /// The member at fault, where it is one.
+    pub field: Option<String>,
+    /// What is wrong, for people.
+    pub detail: String,
+}
+
+impl Fault {
+    fn of_body(reason: Reason, detail: impl Into<String>) -> Self {
+        Self { reason, field: None, detail: detail.into() }
+    }
+
+    fn of_field(reason: Reason, field: &str, rule: impl std::fmt::Display) -> Self {
+        Self { reason, field: Some(field.to_owned()), detail: format!("{field} {rule}") }
+    }
+}
+
+/// An authenticated delivery.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Where it was sent to.
+    pub source: std::sync::Arc<Source>,
+    /// How its sender was recognised.
+    pub authenticated: Authenticated,
+    /// The exact bytes.
+    pub body: bytes::Bytes,
+    /// The `Content-Type` header.
+    pub content_type: Option<String>,
+    /// The client's address.
+    pub source_ip: IpAddr,
+    /// When the service had it.
+    pub received_at: DateTime<Utc>,
+}
+
+/// What became of a delivery.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// It is a signal now.
+    Recorded {
+        /// The signal's correlation id.
+        correlation_id: Uuid,
+        /// Where the signal stands.
+        receipt: Receipt,
+    },
+    /// It was a signal before.
+    Duplicate {
+        /// That signal's correlation id.
+        correlation_id: Uuid,
+        /// Where that signal stands.
+        receipt: Receipt,
+    },
+    /// It is kept, and no signal.
+    Quarantined {
+        /// Why.
+        fault: Fault,
+        /// The signal that it conflicts with.
+        duplicate_of: Option<Uuid>,
+        /// Where the delivery stands.
+        receipt: Receipt,
+    },
+}
+
+/// Records a delivery and returns once that is committed, at the latest at the deadline.
+pub async fn record(
+    delivery: Delivery,
+    appender: &Appender,
+    clock: Clock,
+    deadline: Instant,
+) -> Result<Outcome, AppendError> {
+    let outcome = record_or_quarantine(&delivery, appender, clock, deadline).await;
+    let result = match &outcome {
+        Ok(Outcome::Recorded { .. }) => "recorded",
+        Ok(Outcome::Duplicate { .. }) => "duplicate",
+        Ok(Outcome::Quarantined { fault, .. }) => fault.reason.name(),
+        Err(_) => "failed",
+    };
+    let source = delivery.source.name.clone();
+    counter!("ledger_deliveries_total", "source" => source, "result" => result).increment(1);
+    outcome
+}
+
+async fn record_or_quarantine(
+    delivery: &Delivery,
+    appender: &Appender,
+    clock: Clock,
+    deadline: Instant,
+) -> Result<Outcome, AppendError> {
+    let signal = match map_signal(delivery, clock.new_id()) {
+        Ok(signal) => signal,
+        Err(fault) => return quarantine(delivery, fault, None, appender, deadline).await,
+    };
+    let correlation_id = signal.correlation_id;
+    match appender.append(signal, deadline).await {
+        Ok(Appended::Recorded(receipt)) => Ok(Outcome::Recorded { correlation_id, receipt }),
+        Ok(Appended::Duplicate(existing)) => Ok(Outcome::Duplicate {
+            correlation_id: existing.correlation_id.unwrap_or(correlation_id),
+            receipt: existing.receipt,
+        }),
+        Ok(Appended::Conflict(existing)) => {
+            let fault = Fault::of_field(
+                Reason::ConflictingDuplicate,
+                "signal_id",
+                "was recorded before with another body",
+            );
+            quarantine(delivery, fault, existing.correlation_id, appender, deadline).await
+        }
+        // What the mapping did not see and only PostgreSQL finds at fault.
+        Err(AppendError::Refused { sqlstate, constraint }) => {
+            let rule = constraint.unwrap_or(sqlstate);
+            let detail = format!("the database cannot hold this body ({rule})");
+            let fault = Fault::of_body(Reason::InvalidField, detail);
+            quarantine(delivery, fault, None, appender, deadline).await
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn quarantine(
+    delivery: &Delivery,
+    fault: Fault,
+    duplicate_of: Option<Uuid>,
+    appender: &Appender,
+    deadline: Instant,
+) -> Result<Outcome, AppendError> {
+    let kept = NewQuarantinedDelivery {
+        source: delivery.source.name.clone(),
+        reason: fault.reason.name(),
+        detail: Some(fault.detail.clone()),
+        body: delivery.body.to_vec(),
+        content_type: delivery.content_type.clone(),
+        source_ip: delivery.source_ip,
+        auth_method: delivery.authenticated.method.name(),
+        hmac_verified: delivery.authenticated.method.checks_an_hmac(),
+        duplicate_of,
+        received_at: delivery.received_at,
+    };
+    let receipt = match appender.append(kept, deadline).await? {
+        Appended::Recorded(receipt) => receipt,
+        Appended::Duplicate(existing) | Appended::Conflict(existing) => existing.receipt,
+    };
+    Ok(Outcome::Quarantined { fault, duplicate_of, receipt })
+}

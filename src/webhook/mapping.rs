@@ -1,0 +1,178 @@
+//! Makes a signal of a delivery's body. Nothing is rounded and nothing is cut: what does not fit
+//! is a fault that names the member.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use ledger_verifier::ColumnType;
+use ledger_verifier::chain::SIGNALS;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::json::{Member, read_object};
+use super::{Delivery, Fault, Reason};
+use crate::chains::signals::{NewSignal, Side};
+use crate::decimal::{self, DecimalError};
+
+const SIGNAL_ID: [&str; 2] = ["signal_id", "id"];
+const SYMBOL: [&str; 2] = ["symbol", "ticker"];
+const SIDE: [&str; 3] = ["side", "action", "order_action"];
+const PRICE: [&str; 3] = ["price", "close", "order_price"];
+const QUANTITY: [&str; 4] = ["quantity", "qty", "contracts", "size"];
+
+/// How long the same bytes without an id are one signal.
+const SAME_BYTES: TimeDelta = TimeDelta::seconds(60);
+
+/// Maps a delivery with the default members; the first of each list that is there counts.
+pub fn map_signal(delivery: &Delivery, correlation_id: Uuid) -> Result<NewSignal, Fault> {
+    let members = Members(read_object(&delivery.body)?);
+    let (signal_id, earlier_signal_id) = match members.signal_id(delivery)? {
+        Some(id) => (id, None),
+        None => ids_of_bytes(&delivery.source.name, &delivery.body, delivery.received_at),
+    };
+    Ok(NewSignal {
+        correlation_id,
+        signal_id,
+        earlier_signal_id,
+        symbol: members.text("symbol", &SYMBOL)?,
+        side: members.side()?,
+        price: members.money("price", &PRICE)?,
+        quantity: members.money("quantity", &QUANTITY)?,
+        raw_payload: String::from_utf8_lossy(&delivery.body).into_owned(),
+        source_ip: delivery.source_ip,
+        hmac_verified: delivery.authenticated.method.checks_an_hmac(),
+        auth_method: delivery.authenticated.method.name(),
+        recorded_by: delivery.source.name.clone(),
+        received_at: delivery.received_at,
+    })
+}
+
+/// The id of a delivery that names none, and the one that it had a minute ago, with the instant
+/// since when that one still counts.
+fn ids_of_bytes(
+    source: &str,
+    body: &[u8],
+    received_at: DateTime<Utc>,
+) -> (String, Option<(String, DateTime<Utc>)>) {
+    let minute = received_at.timestamp().div_euclid(SAME_BYTES.num_seconds());
+    let id = |minute: i64| {
+        let mut sha = Sha256::new();
+        sha.update(source);
+        sha.update([0]);
+        sha.update(minute.to_string());
+        sha.update([0]);
+        sha.update(body);
+        hex::encode(sha.finalize())
+    };
+    (id(minute), Some((id(minute - 1), received_at - SAME_BYTES)))
+}
+
+struct Members(Vec<(String, Member)>);
+
+impl Members {
+    /// The first of the names that is there, and not null.
+    fn first(&self, names: &[&'static str]) -> Option<(&'static str, &Member)> {
+        names.iter().find_map(|name| {
+            let (_, member) = self.0.iter().find(|(found, _)| found == name)?;
+            (*member != Member::Null).then_some((*name, member))
+        })
+    }
+
+    fn required(
+        &self,
+        field: &str,
+        names: &[&'static str],
+    ) -> Result<(&'static str, &Member), Fault> {
+        self.first(names).ok_or_else(|| {
+            let rule = format!("is missing: none of {} is there", names.join(", "));
+            Fault::of_field(Reason::MissingField, field, rule)
+        })
+    }
+
+    fn signal_id(&self, delivery: &Delivery) -> Result<Option<String>, Fault> {
+        match self.first(&SIGNAL_ID) {
+            // A number counts by its literal text.
+            Some((name, Member::Text(id) | Member::Number(id))) => {
+                fits("signal_id", name, id)?;
+                Ok(Some(id.clone()))
+            }
+            Some((name, other)) => Err(wrong_kind(name, "a string", other)),
+            None => {
+                let id = delivery.authenticated.webhook_id.as_deref();
+                id.map(|id| fits("signal_id", "webhook-id", id)).transpose()?;
+                Ok(id.map(str::to_owned))
+            }
+        }
+    }
+
+    fn text(&self, column: &str, names: &[&'static str]) -> Result<String, Fault> {
+        match self.required(column, names)? {
+            (name, Member::Text(text)) => {
+                fits(column, name, text)?;
+                Ok(text.clone())
+            }
+            (name, other) => Err(wrong_kind(name, "a string", other)),
+        }
+    }
+
+    fn side(&self) -> Result<Side, Fault> {
+        let (name, member) = self.required("side", &SIDE)?;
+        let Member::Text(side) = member else { return Err(wrong_kind(name, "a string", member)) };
+        match side.to_ascii_lowercase().as_str() {
+            "buy" | "long" => Ok(Side::Buy),
+            "sell" | "short" => Ok(Side::Sell),
+            _ => {
+                let rule = "is none of buy, long, sell, short";
+                Err(Fault::of_field(Reason::InvalidField, name, rule))
+            }
+        }
+    }
+
+    fn money(&self, column: &str, names: &[&'static str]) -> Result<i128, Fault> {
+        let (name, member) = self.required(column, names)?;
+        let literal = match member {
+            Member::Text(literal) | Member::Number(literal) => literal,
+            other => return Err(wrong_kind(name, "a number", other)),
+        };
+        let ColumnType::Numeric { precision, scale } = column_type(column) else {
+            unreachable!("{column} is a number in every chain");
+        };
+        match decimal::parse(literal, precision, scale) {
+            Ok(units) if units > 0 => Ok(units),
+            Ok(_) => Err(Fault::of_field(Reason::InvalidField, name, "is not above zero")),
+            Err(error @ DecimalError::NotANumber) => {
+                Err(Fault::of_field(Reason::InvalidField, name, error))
+            }
+            Err(error @ DecimalError::PrecisionLoss { .. }) => {
+                Err(Fault::of_field(Reason::PrecisionLoss, name, error))
+            }
+        }
+    }
+}
+
+fn column_type(name: &str) -> ColumnType {
+    let at = SIGNALS.position(name).expect("a column of signals");
+    SIGNALS.columns[at].ty
+}
+
+/// A text fits its column, and is not empty.
+fn fits(column: &str, member: &str, text: &str) -> Result<(), Fault> {
+    if text.is_empty() {
+        return Err(Fault::of_field(Reason::InvalidField, member, "is empty"));
+    }
+    if let ColumnType::Text { max_chars: Some(max) } = column_type(column)
+        && text.chars().count() > usize::from(max)
+    {
+        let rule = format!("is longer than {max} characters");
+        return Err(Fault::of_field(Reason::TooLong, member, rule));
+    }
+    Ok(())
+}
+
+fn wrong_kind(name: &str, wanted: &str, found: &Member) -> Fault {
+    let found = match found {
+        Member::Null => "null",
+        Member::Text(_) => "a string",
+        Member::Number(_) => "a number",
+        Member::Other(kind) => kind,
+    };
+    Fault::of_field(Reason::InvalidField, name, format!("is {found}, not {wanted}"))
+}

@@ -1,0 +1,99 @@
+//! The spellings of FORMAT.md section 2: strings, times and addresses, as PostgreSQL prints
+//! them and RFC 8785 wants them.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+/// Appends `text` as a JSON string (RFC 8785 section 3.2.2.2): the short escapes where there
+/// are some, `\u00xx` for other controls, everything else as it is.
+pub(crate) fn write_json_string(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    let bytes = text.as_bytes();
+    let mut copied = 0;
+    for (at, &byte) in bytes.iter().enumerate() {
+        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+            continue;
+        }
+        out.extend_from_slice(&bytes[copied..at]);
+        copied = at + 1;
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            0x08 => out.extend_from_slice(b"\\b"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            0x0c => out.extend_from_slice(b"\\f"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            control => {
+                out.extend_from_slice(b"\\u00");
+                out.extend_from_slice(hex::encode([control]).as_bytes());
+            }
+        }
+    }
+    out.extend_from_slice(&bytes[copied..]);
+    out.push(b'"');
+}
+
+const MICROS_PER_DAY: i64 = 86_400_000_000;
+
+/// The first instant that is not hashable: 10000-01-01, in microseconds since 1970.
+pub(crate) const END_OF_TIME_MICROS: i64 = 2_932_897 * MICROS_PER_DAY;
+
+/// Appends `YYYY-MM-DDTHH:MM:SS.ffffffZ` for an instant in [1970, 10000), in microseconds.
+pub(crate) fn write_timestamp(micros: i64, out: &mut Vec<u8>) {
+    debug_assert!((0..END_OF_TIME_MICROS).contains(&micros));
+    // Days since 0000-03-01, so that a leap day ends its year; eras of 400 years.
+    let days = micros / MICROS_PER_DAY + 719_468;
+    let day_of_era = days % 146_097;
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let year = year_of_era + days / 146_097 * 400 + i64::from(month <= 2);
+    let time = micros % MICROS_PER_DAY;
+
+    write_padded(year, 4, out);
+    out.push(b'-');
+    write_padded(month, 2, out);
+    out.push(b'-');
+    write_padded(day, 2, out);
+    out.push(b'T');
+    write_padded(time / 3_600_000_000, 2, out);
+    out.push(b':');
+    write_padded(time / 60_000_000 % 60, 2, out);
+    out.push(b':');
+    write_padded(time / 1_000_000 % 60, 2, out);
+    out.push(b'.');
+    write_padded(time % 1_000_000, 6, out);
+    out.push(b'Z');
+}
+
+fn write_padded(number: i64, width: u32, out: &mut Vec<u8>) {
+    for place in (0..width).rev() {
+        let digit = number / 10_i64.pow(place) % 10;
+        out.push(b'0' + u8::try_from(digit).expect("a decimal digit"));
+    }
+}
+
+/// Appends the address as PostgreSQL's `host()` prints it.
+pub(crate) fn write_host(address: IpAddr, out: &mut Vec<u8>) {
+    let text = match address {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => host_v6(v6),
+    };
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// PostgreSQL writes the last 32 bits as dotted decimal for `::a.b.c.d` where exactly six
+/// groups are zero, and for `::ffff:a.b.c.d`; Rust's `Display` has only the latter.
+fn host_v6(address: Ipv6Addr) -> String {
+    let groups = address.segments();
+    let [.., high, low] = groups;
+    if groups[..6] == [0; 6] && high != 0 {
+        let [a, b] = high.to_be_bytes();
+        let [c, d] = low.to_be_bytes();
+        return format!("::{a}.{b}.{c}.{d}");
+    }
+    address.to_string()
+}
