@@ -1,4 +1,4 @@
-//! The one place that reads the service's clock or makes identifiers.
+//! The one place that reads the service's clock and its source of randomness.
 
 use chrono::{DateTime, Duration, DurationRound, TimeDelta, Utc};
 use uuid::Uuid;
@@ -32,4 +32,11 @@ impl Clock {
     pub fn new_id(self) -> Uuid {
         Uuid::now_v7()
     }
+}
+
+/// Bytes that nobody can guess, from the operating system.
+pub fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the operating system has random bytes");
+    bytes
 }

@@ -4,8 +4,14 @@
 
 pub mod appender;
 pub mod chains;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod decimal;
+pub mod http;
 pub mod integrity;
+pub mod open;
+pub mod postgres;
+pub mod serve;
 pub mod store;
 pub mod webhook;

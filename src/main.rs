@@ -1,2 +1,5 @@
-//! audit-ledger
-fn main() {}
+//! The `audit-ledger` program.
+
+fn main() -> std::process::ExitCode {
+    audit_ledger::cli::main()
+}

@@ -1,0 +1,215 @@
+//! `audit-ledger verify`.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use ledger_verifier::Finding;
+use ledger_verifier::check::LOG_NAME;
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::appender::{Appender, BatchSettings};
+use crate::chains::IN_LEDGER;
+use crate::chains::security_events::{EventType, NewSecurityEvent};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::integrity::verify::{
+    ChainReport, Progress, Report, Scope, Verdict, finding_json, verify,
+};
+use crate::open::OpenLedger;
+use crate::store::checks::insert_checks;
+use crate::store::read::try_lock_checks;
+use crate::store::{Database, StoreError};
+
+const VERIFIED: u8 = 0;
+const TAMPERED: u8 = 2;
+const COULD_NOT_FINISH: u8 = 3;
+const ALREADY_RUNNING: u8 = 6;
+
+/// How long the security event of a failed check may take to be recorded.
+const EVENT_WITHIN: Duration = Duration::from_secs(10);
+
+/// Arguments of `verify`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Check one chain only, and what the log says of it.
+    #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(IN_LEDGER.map(|c| c.name)))]
+    chain: Option<String>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// Re-read everything, which is what a check does in any case.
+    #[arg(long, hide = true)]
+    full: bool,
+}
+
+pub(super) async fn run(args: Args, config: &Config, clock: Clock) -> ExitCode {
+    let ledger = match super::open(config).await {
+        Ok(ledger) => ledger,
+        Err(error) => return could_not_finish(&args, &error.to_string()),
+    };
+    let code = check(&args, &ledger, clock).await.unwrap_or_else(|error| {
+        could_not_finish(&args, &error.to_string())
+    });
+    ledger.close().await;
+    code
+}
+
+fn could_not_finish(args: &Args, error: &str) -> ExitCode {
+    if args.json {
+        println!("{:#}", json!({ "verdict": "unfinished", "error": error }));
+    } else {
+        eprintln!("audit-ledger: the check could not finish: {error}");
+    }
+    ExitCode::from(COULD_NOT_FINISH)
+}
+
+async fn check(args: &Args, ledger: &OpenLedger, clock: Clock) -> Result<ExitCode, StoreError> {
+    let Some(_lock) = try_lock_checks(&ledger.app).await? else {
+        if args.json {
+            println!("{:#}", json!({ "verdict": "already_running" }));
+        } else {
+            eprintln!("audit-ledger: another check is running");
+        }
+        return Ok(ExitCode::from(ALREADY_RUNNING));
+    };
+    let scope = match &args.chain {
+        None => Scope::Ledger,
+        Some(name) => IN_LEDGER
+            .into_iter()
+            .find(|chain| chain.name == name)
+            .map_or(Scope::Ledger, Scope::Chain),
+    };
+    let mut shown = Shown::new(!args.json && std::io::stderr().is_terminal(), !args.json);
+    let report = verify(&ledger.app, scope, clock.new_id(), &mut shown).await?;
+    shown.bar.finish_and_clear();
+    let notes = record(&report, &ledger.app, clock).await;
+
+    if args.json {
+        println!("{:#}", as_json(&report, &notes));
+    } else {
+        print(&report);
+        notes.iter().for_each(|note| eprintln!("audit-ledger: {note}"));
+    }
+    Ok(ExitCode::from(match report.verdict() {
+        Verdict::Verified => VERIFIED,
+        Verdict::Tampered => TAMPERED,
+        Verdict::Unfinished => COULD_NOT_FINISH,
+    }))
+}
+
+/// Keeps the result, and a security event where something does not add up. What could not be
+/// kept is told; the verdict stands all the same.
+async fn record(report: &Report, database: &Database, clock: Clock) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Err(error) = insert_checks(database, &report.records()).await {
+        notes.push(format!("the check could not be recorded: {error}"));
+    }
+    if report.verdict() == Verdict::Tampered {
+        let findings: Vec<_> =
+            report.chains.iter().flat_map(|chain| &chain.findings).take(10).collect();
+        let event = NewSecurityEvent {
+            event_type: EventType::IntegrityFailure,
+            actor: database.user().to_owned(),
+            subject: Some(format!("check {}", report.run_id)),
+            details: json!({
+                "findings": report.chains.iter().map(|chain| chain.findings_count).sum::<u64>(),
+                "first": findings.into_iter().map(finding_json).collect::<Vec<_>>(),
+            }),
+            source_ip: None,
+        };
+        let (appender, _writer) =
+            Appender::start(database.clone(), BatchSettings::default(), clock);
+        if let Err(error) = appender.append(event, Instant::now() + EVENT_WITHIN).await {
+            notes.push(format!("the finding could not be recorded as a security event: {error}"));
+        }
+    }
+    notes
+}
+
+fn as_json(report: &Report, notes: &[String]) -> serde_json::Value {
+    let chain = |chain: &ChainReport| {
+        json!({
+            "chain": chain.chain,
+            "rows": chain.rows,
+            "expected_rows": chain.expected_rows,
+            "valid": chain.valid(),
+            "findings_count": chain.findings_count,
+            "findings": chain.findings.iter().map(finding_json).collect::<Vec<_>>(),
+            "error": chain.error,
+        })
+    };
+    json!({
+        "verdict": match report.verdict() {
+            Verdict::Verified => "verified",
+            Verdict::Tampered => "tampered",
+            Verdict::Unfinished => "unfinished",
+        },
+        "run_id": report.run_id,
+        "rows": report.rows(),
+        "duration_ms": u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX),
+        "chains": report.chains.iter().map(chain).collect::<Vec<_>>(),
+        "notes": notes,
+    })
+}
+
+fn print(report: &Report) {
+    println!("{:<24}{:>14}  verdict", "chain", "rows");
+    for chain in &report.chains {
+        let verdict = match (chain.valid(), chain.rows) {
+            (Some(true), 0) => "nothing to check: 0 rows".to_owned(),
+            (Some(true), _) => "ok".to_owned(),
+            (Some(false), _) => format!("TAMPERED: {} findings", chain.findings_count),
+            (None, _) => {
+                format!("could not finish: {}", chain.error.as_deref().unwrap_or_default())
+            }
+        };
+        println!("{:<24}{:>14}  {verdict}", chain.chain, chain.rows);
+    }
+    let rows = report.rows();
+    let seconds = report.duration.as_secs_f64();
+    match report.verdict() {
+        Verdict::Verified if rows == 0 => println!("\nThe ledger is empty: 0 rows checked."),
+        Verdict::Verified => println!(
+            "\nVerified: {rows} rows re-hashed and compared with the {LOG_NAME} in {seconds:.1} s."
+        ),
+        Verdict::Tampered => println!(
+            "\nTAMPERED: the ledger is not what was recorded. Checked {rows} rows in \
+             {seconds:.1} s; the findings are in integrity_checks under run {}.",
+            report.run_id
+        ),
+        Verdict::Unfinished => {
+            println!("\nNot everything could be looked at: this is neither a yes nor a no.");
+        }
+    }
+}
+
+/// The progress bar, and findings as they are found.
+struct Shown {
+    bar: ProgressBar,
+    print_findings: bool,
+}
+
+impl Shown {
+    fn new(with_bar: bool, print_findings: bool) -> Self {
+        let bar = if with_bar { ProgressBar::new(0) } else { ProgressBar::hidden() };
+        let style = "{bar:40} {pos}/{len} rows  {per_sec}  {eta}";
+        bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
+        Self { bar, print_findings }
+    }
+}
+
+impl Progress for Shown {
+    fn compared(&mut self, entries: u64, of: u64) {
+        self.bar.set_length(of);
+        self.bar.set_position(entries);
+    }
+
+    fn found(&mut self, finding: &Finding) {
+        if self.print_findings {
+            self.bar.suspend(|| println!("{finding}"));
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! The configuration: environment variables and `.env`, each secret also as `…_FILE`.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+
+use crate::appender::BatchSettings;
+use crate::webhook::source::WebhookSecret;
+
+/// Every variable that the service reads; any other that starts with `LEDGER_` is an error,
+/// since a misspelt one would be silently without effect.
+const KNOWN: [&str; 12] = [
+    "DATABASE_URL",
+    "LEDGER_BATCH_DELAY_US",
+    "LEDGER_BATCH_SIZE",
+    "LEDGER_DATA_DIR",
+    "LEDGER_HASH_ALGORITHM",
+    "LEDGER_LISTEN",
+    "LEDGER_LOG",
+    "LEDGER_MAX_BODY_BYTES",
+    "LEDGER_METRICS_LISTEN",
+    "LEDGER_MIGRATOR_DATABASE_URL",
+    "LEDGER_PG_BINDIR",
+    "LEDGER_WEBHOOK_SECRET",
+];
+/// A body in `signals` or in quarantine is at most 1 MiB, in the database too.
+const MAX_BODY_BYTES: usize = 1 << 20;
+const DEFAULT_BODY_BYTES: usize = 256 << 10;
+/// Rows of one transaction; more would hold the ledger's lock for too long.
+const MAX_BATCH_SIZE: usize = 10_000;
+/// A batch that waits longer than this would eat up the time to answer in.
+const MAX_BATCH_DELAY_US: u64 = 500_000;
+
+/// What the service was told.
+#[derive(Debug)]
+pub struct Config {
+    /// Where the ledger is; `None` for the private PostgreSQL.
+    pub database_url: Option<SecretString>,
+    /// The login that migrates.
+    pub migrator_database_url: Option<SecretString>,
+    /// Folder of the private PostgreSQL and of what the service makes for itself.
+    pub data_dir: PathBuf,
+    /// Whether that folder was set, and is not the default.
+    pub data_dir_is_set: bool,
+    /// Folder of PostgreSQL's server binaries.
+    pub pg_bindir: Option<PathBuf>,
+    /// Where HTTP is served.
+    pub listen: SocketAddr,
+    /// Where `/metrics` is served, if not there.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Secrets of the source `tradingview`; any of them is accepted.
+    pub webhook_secrets: Vec<WebhookSecret>,
+    /// How batches are made.
+    pub batch: BatchSettings,
+    /// The largest body of a delivery.
+    pub max_body_bytes: usize,
+    /// Filter of the telemetry, as `tracing_subscriber::EnvFilter` reads it.
+    pub log: String,
+}
+
+/// A variable that cannot be used. It never repeats a secret.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{variable}: {rule}")]
+pub struct ConfigError {
+    /// Its name.
+    pub variable: String,
+    /// What it must be.
+    pub rule: String,
+}
+
+impl ConfigError {
+    fn new(variable: &str, rule: impl fmt::Display) -> Self {
+        Self { variable: variable.to_owned(), rule: rule.to_string() }
+    }
+}
+
+impl Config {
+    /// From variables, for example those of the process.
+    pub fn from_variables(
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let variables = Variables::new(variables)?;
+        if let Some(algorithm) = variables.text("LEDGER_HASH_ALGORITHM")
+            && algorithm != "sha-256"
+        {
+            return Err(ConfigError::new("LEDGER_HASH_ALGORITHM", "the format has sha-256 only"));
+        }
+        let data_dir = variables.text("LEDGER_DATA_DIR").map(PathBuf::from);
+        let bounded = |name, default, max| match variables.parsed(name)? {
+            None => Ok(default),
+            Some(value) if (1..=max).contains(&value) => Ok(value),
+            Some(_) => Err(ConfigError::new(name, format!("is from 1 to {max}"))),
+        };
+        let delay_us: u64 = variables.parsed("LEDGER_BATCH_DELAY_US")?.unwrap_or(0);
+        if delay_us > MAX_BATCH_DELAY_US {
+            let rule = format!("is at most {MAX_BATCH_DELAY_US}");
+            return Err(ConfigError::new("LEDGER_BATCH_DELAY_US", rule));
+        }
+        Ok(Self {
+            database_url: variables.secret("DATABASE_URL")?,
+            migrator_database_url: variables.secret("LEDGER_MIGRATOR_DATABASE_URL")?,
+            data_dir_is_set: data_dir.is_some(),
+            data_dir: data_dir.unwrap_or_else(|| ".ledger".into()),
+            pg_bindir: variables.text("LEDGER_PG_BINDIR").map(PathBuf::from),
+            listen: variables
+                .parsed("LEDGER_LISTEN")?
+                .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))),
+            metrics_listen: variables.parsed("LEDGER_METRICS_LISTEN")?,
+            webhook_secrets: webhook_secrets(variables.secret("LEDGER_WEBHOOK_SECRET")?)?,
+            batch: BatchSettings {
+                size: bounded("LEDGER_BATCH_SIZE", BatchSettings::default().size, MAX_BATCH_SIZE)?,
+                delay: Duration::from_micros(delay_us),
+            },
+            max_body_bytes: bounded("LEDGER_MAX_BODY_BYTES", DEFAULT_BODY_BYTES, MAX_BODY_BYTES)?,
+            log: variables.text("LEDGER_LOG").unwrap_or_else(|| "info".to_owned()),
+        })
+    }
+
+    /// The effective configuration for people, secrets redacted.
+    pub fn redacted(&self) -> serde_json::Value {
+        let set = |secret: &Option<SecretString>| secret.as_ref().map(|_| "(set)");
+        json!({
+            "DATABASE_URL": set(&self.database_url).unwrap_or("(none: private PostgreSQL)"),
+            "LEDGER_MIGRATOR_DATABASE_URL": set(&self.migrator_database_url),
+            "LEDGER_DATA_DIR": self.data_dir,
+            "LEDGER_PG_BINDIR": self.pg_bindir,
+            "LEDGER_LISTEN": self.listen,
+            "LEDGER_METRICS_LISTEN": self.metrics_listen,
+            "LEDGER_WEBHOOK_SECRET": format!("({} set)", self.webhook_secrets.len()),
+            "LEDGER_BATCH_SIZE": self.batch.size,
+            "LEDGER_BATCH_DELAY_US": self.batch.delay.as_micros(),
+            "LEDGER_MAX_BODY_BYTES": self.max_body_bytes,
+            "LEDGER_HASH_ALGORITHM": "sha-256",
+            "LEDGER_LOG": self.log,
+        })
+    }
+}
+
+/// One secret a line, so that several can be in force during a rotation.
+pub fn webhook_secrets(lines: Option<SecretString>) -> Result<Vec<WebhookSecret>, ConfigError> {
+    let Some(lines) = lines else { return Ok(Vec::new()) };
+    lines
+        .expose_secret()
+        .lines()
+        .filter(|line| !line.is_empty())
+        .map(|line| {
+            WebhookSecret::new(line.into())
+                .map_err(|error| ConfigError::new("LEDGER_WEBHOOK_SECRET", error))
+        })
+        .collect()
+}
+
+struct Variables(Vec<(String, String)>);
+
+impl Variables {
+    fn new(all: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        let ours: Vec<_> = all
+            .into_iter()
+            .filter(|(name, _)| name.starts_with("LEDGER_") || name.starts_with("DATABASE_URL"))
+            .collect();
+        for (name, _) in &ours {
+            let base = name.strip_suffix("_FILE").unwrap_or(name);
+            // Variables of the tests and of docker images may start alike.
+            if name.starts_with("LEDGER_") && !name.starts_with("LEDGER_TEST_") && !KNOWN.contains(&base) {
+                return Err(ConfigError::new(name, "is not a setting of audit-ledger"));
+            }
+        }
+        Ok(Self(ours))
+    }
+
+    /// A variable that is set and not empty.
+    fn text(&self, name: &str) -> Option<String> {
+        let (_, value) = self.0.iter().find(|(found, _)| found == name)?;
+        (!value.is_empty()).then(|| value.clone())
+    }
+
+    fn parsed<T: FromStr>(&self, name: &str) -> Result<Option<T>, ConfigError>
+    where
+        T::Err: fmt::Display,
+    {
+        let parse = |text: String| text.parse().map_err(|error| ConfigError::new(name, error));
+        self.text(name).map(parse).transpose()
+    }
+
+    /// The variable, or the content of the file that `…_FILE` names.
+    fn secret(&self, name: &str) -> Result<Option<SecretString>, ConfigError> {
+        let file = format!("{name}_FILE");
+        match (self.text(name), self.text(&file)) {
+            (Some(_), Some(_)) => Err(ConfigError::new(&file, format!("{name} is set too"))),
+            (Some(value), None) => Ok(Some(value.into())),
+            (None, Some(path)) => {
+                let content = std::fs::read_to_string(&path)
+                    .map_err(|error| ConfigError::new(&file, format!("{path}: {error}")))?;
+                Ok(Some(content.trim_end_matches(['\r', '\n']).into()))
+            }
+            (None, None) => Ok(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Config::from_variables(variables.iter().map(own))
+    }
+
+    #[test]
+    fn defaults_need_nothing() {
+        let config = config(&[("PATH", "/bin"), ("LEDGER_LISTEN", "")]).unwrap();
+        assert!(config.database_url.is_none());
+        assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.max_body_bytes, 262_144);
+    }
+
+    #[test]
+    fn an_error_names_the_variable_and_never_the_secret() {
+        for (name, value) in [
+            ("LEDGER_LISTEN", "8080"),
+            ("LEDGER_BATCH_SIZE", "0"),
+            ("LEDGER_BATCH_SIZE", "many"),
+            ("LEDGER_BATCH_DELAY_US", "1000000"),
+            ("LEDGER_MAX_BODY_BYTES", "2000000"),
+            ("LEDGER_HASH_ALGORITHM", "md5"),
+            ("LEDGER_WEBHOOK_SECRET", "short"),
+            ("LEDGER_WEBHOOK_SECRET", "whsec_?"),
+            ("LEDGER_LISTNE", "127.0.0.1:80"),
+            ("LEDGER_WEBHOOK_SECRET_FILE", "/nowhere/at/all"),
+        ] {
+            let error = config(&[(name, value)]).unwrap_err();
+            assert!(error.to_string().starts_with(name), "{error}");
+            assert!(!name.ends_with("SECRET") || !error.to_string().contains(value), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_taken_from_a_file_and_never_shown() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "first secret of two\nsecond secret of two\n").unwrap();
+        let path = file.path().to_str().unwrap();
+        let both = [("LEDGER_WEBHOOK_SECRET_FILE", path), ("LEDGER_WEBHOOK_SECRET", "x")];
+        assert!(config(&both).is_err());
+        let config = config(&both[..1]).unwrap();
+        assert_eq!(config.webhook_secrets.len(), 2);
+        let shown = format!("{config:?} {}", config.redacted());
+        assert!(!shown.contains("secret of two"), "{shown}");
+    }
+}

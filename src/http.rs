@@ -1,0 +1,110 @@
+//! The HTTP surface: routes, problem+json, telemetry. Thin: no SQL and no rules here.
+
+mod health;
+mod openapi;
+mod problem;
+mod telemetry;
+mod webhook;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::get;
+use axum_server::Handle;
+use hyper_util::rt::TokioTimer;
+use metrics_exporter_prometheus::PrometheusHandle;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub use health::Readiness;
+pub use openapi::document;
+pub use problem::{Code, Problem};
+pub use telemetry::install_metrics;
+
+use crate::appender::Appender;
+use crate::clock::Clock;
+use crate::webhook::Source;
+
+/// A client that does not finish its request's head in this time is cut off.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long open requests may go on once the service is told to stop.
+pub const DRAIN: Duration = Duration::from_secs(5);
+
+/// What the handlers work with.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// The only writer.
+    pub appender: Appender,
+    /// The service's clock.
+    pub clock: Clock,
+    /// Known senders, by name.
+    pub sources: Arc<HashMap<String, Arc<Source>>>,
+    /// Whether the database answers.
+    pub readiness: Readiness,
+    /// What `/metrics` prints.
+    pub metrics: PrometheusHandle,
+    /// The largest body of a delivery.
+    pub max_body_bytes: usize,
+}
+
+/// Every route that the service has; `/metrics` only where it has no address of its own.
+pub fn router(service: Service, with_metrics: bool) -> Router {
+    let max_body_bytes = service.max_body_bytes;
+    let (mut routes, api) = api_routes().with_state(service.clone()).split_for_parts();
+    routes = routes.route("/openapi.json", get(move || async { axum::Json(api) }));
+    if with_metrics {
+        routes = routes.merge(metrics_router(&service));
+    }
+    #[cfg(feature = "docs-ui")]
+    {
+        use utoipa_swagger_ui::{Config, SwaggerUi};
+        let page = SwaggerUi::new("/docs").config(Config::from("/openapi.json"));
+        routes = routes.merge(page);
+    }
+    finish(routes.layer(DefaultBodyLimit::max(max_body_bytes)), service.clock)
+}
+
+/// `/metrics` alone, for an address of its own.
+pub fn metrics_only(service: &Service) -> Router {
+    finish(metrics_router(service), service.clock)
+}
+
+fn metrics_router(service: &Service) -> Router {
+    Router::new().route("/metrics", get(health::metrics)).with_state(service.clone())
+}
+
+fn finish(routes: Router, clock: Clock) -> Router {
+    routes
+        .fallback(problem::no_such_route)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(axum::middleware::from_fn_with_state(clock, telemetry::observe))
+}
+
+/// The routes that the OpenAPI document describes.
+fn api_routes() -> OpenApiRouter<Service> {
+    OpenApiRouter::with_openapi(openapi::base())
+        .routes(routes!(webhook::receive))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+}
+
+/// Serves until the handle says to stop.
+pub async fn serve(
+    listener: TcpListener,
+    routes: Router,
+    handle: Handle<SocketAddr>,
+) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let mut server = axum_server::from_tcp(listener)?.handle(handle);
+    server
+        .http_builder()
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT);
+    server.serve(routes.into_make_service_with_connect_info::<SocketAddr>()).await
+}

@@ -1,0 +1,207 @@
+//! Refusals: RFC 9457 problem details with the ledger's codes.
+
+use axum::Json;
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use uuid::Uuid;
+
+tokio::task_local! {
+    /// The id of the request that this task answers; the telemetry layer sets it.
+    pub(super) static REQUEST_ID: Uuid;
+}
+
+/// The codes of the ledger's refusals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// AUD-001: a number would lose digits.
+    PrecisionLoss,
+    /// SEC-001: no signature.
+    SignatureMissing,
+    /// SEC-003: a signature that does not fit.
+    SignatureWrong,
+    /// SEC-004: a signature that cannot be read.
+    SignatureMalformed,
+    /// VAL-001: the body cannot be read.
+    UnreadableBody,
+    /// VAL-002: a field is missing or invalid.
+    InvalidField,
+    /// IDP-001: the same idempotency key, other content.
+    Conflict,
+    /// NTF-001: no such route or row.
+    NotFound,
+    /// MTH-001: the route does not have this method.
+    MethodNotAllowed,
+    /// LIM-001: the body is too large.
+    TooLarge,
+    /// SYS-001: the database is away or slow.
+    Unavailable,
+    /// SYS-002: anything unforeseen.
+    Internal,
+}
+
+impl Code {
+    /// The code's name.
+    pub fn name(self) -> &'static str {
+        self.parts().0
+    }
+
+    /// The status of a refusal that is not of a delivery's body, and what the code means.
+    fn parts(self) -> (&'static str, StatusCode, &'static str) {
+        match self {
+            Self::PrecisionLoss => (
+                "AUD-001",
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "A number would lose digits",
+            ),
+            Self::SignatureMissing => {
+                ("SEC-001", StatusCode::UNAUTHORIZED, "The signature is missing")
+            }
+            Self::SignatureWrong => ("SEC-003", StatusCode::UNAUTHORIZED, "The signature is wrong"),
+            Self::SignatureMalformed => {
+                ("SEC-004", StatusCode::UNAUTHORIZED, "The signature cannot be read")
+            }
+            Self::UnreadableBody => ("VAL-001", StatusCode::BAD_REQUEST, "The body cannot be read"),
+            Self::InvalidField => (
+                "VAL-002",
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "A field is missing or invalid",
+            ),
+            Self::Conflict => {
+                ("IDP-001", StatusCode::CONFLICT, "The key is taken by other content")
+            }
+            Self::NotFound => ("NTF-001", StatusCode::NOT_FOUND, "There is nothing here"),
+            Self::MethodNotAllowed => (
+                "MTH-001",
+                StatusCode::METHOD_NOT_ALLOWED,
+                "The method is not allowed here",
+            ),
+            Self::TooLarge => ("LIM-001", StatusCode::PAYLOAD_TOO_LARGE, "The body is too large"),
+            Self::Unavailable => (
+                "SYS-001",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The ledger cannot record this now",
+            ),
+            Self::Internal => {
+                ("SYS-002", StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong")
+            }
+        }
+    }
+}
+
+/// A refusal. It never repeats a secret, a payload or SQL.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[schema(title = "Problem", description = "Why a request was refused (RFC 9457).")]
+pub struct Problem {
+    /// Identifies the kind of problem.
+    #[serde(rename = "type")]
+    kind: String,
+    /// What the code means.
+    title: &'static str,
+    /// The HTTP status.
+    status: u16,
+    /// The ledger's code, for example `VAL-002`.
+    code: &'static str,
+    /// What is wrong with this request.
+    detail: String,
+    /// Names the request in the service's telemetry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<Uuid>,
+    /// The member at fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+    /// Why a delivery is in quarantine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    /// The id in `quarantined_deliveries` under which the delivery is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quarantine_id: Option<i64>,
+    /// The signal that a delivery conflicts with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duplicate_of: Option<Uuid>,
+    #[serde(skip)]
+    retry_after_s: Option<u32>,
+}
+
+impl Problem {
+    /// A refusal with the code's own status.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        let (name, status, title) = code.parts();
+        Self {
+            kind: format!("urn:audit-ledger:problem:{name}"),
+            title,
+            status: status.as_u16(),
+            code: name,
+            detail: detail.into(),
+            request_id: REQUEST_ID.try_with(|id| *id).ok(),
+            field: None,
+            reason: None,
+            quarantine_id: None,
+            duplicate_of: None,
+            retry_after_s: None,
+        }
+    }
+
+    /// With another status than the code's own.
+    #[must_use]
+    pub fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = status.as_u16();
+        self
+    }
+
+    /// With the delivery that was kept.
+    #[must_use]
+    pub fn kept_as(
+        mut self,
+        quarantine_id: i64,
+        reason: &'static str,
+        field: Option<String>,
+        duplicate_of: Option<Uuid>,
+    ) -> Self {
+        self.quarantine_id = Some(quarantine_id);
+        self.reason = Some(reason);
+        self.field = field;
+        self.duplicate_of = duplicate_of;
+        self
+    }
+
+    /// With the seconds after which it is worth to try again.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_s = Some(seconds);
+        self
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let retry_after = self.retry_after_s;
+        let code = self.code;
+        let mut response = (status, Json(self)).into_response();
+        let headers = response.headers_mut();
+        let problem = HeaderValue::from_static("application/problem+json");
+        headers.insert(header::CONTENT_TYPE, problem);
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            // RFC 9110 section 15.5.2 wants a challenge with every 401.
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("HMAC-SHA256"));
+        }
+        response.extensions_mut().insert(ProblemCode(code));
+        response
+    }
+}
+
+/// The code of a refusal, for the telemetry line.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ProblemCode(pub(super) &'static str);
+
+pub(super) async fn no_such_route() -> Problem {
+    Problem::new(Code::NotFound, "no such route")
+}
+
+pub(super) async fn method_not_allowed(method: Method) -> Problem {
+    Problem::new(Code::MethodNotAllowed, format!("{method} is not allowed on this route"))
+}

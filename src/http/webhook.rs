@@ -1,0 +1,188 @@
+//! `POST /webhook/{source}`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{ConnectInfo, FromRequest, Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use serde::Serialize;
+use tokio::time::{Instant, timeout};
+use uuid::Uuid;
+
+use super::problem::{Code, Problem, REQUEST_ID};
+use super::telemetry::client_address;
+use super::Service;
+use crate::appender::AppendError;
+use crate::chains::Receipt;
+use crate::webhook::auth::{AuthError, authenticate};
+use crate::webhook::{Delivery, Fault, Outcome, Reason, record};
+
+/// Senders give up at 3 s: within this time after its last byte a delivery is answered.
+const ANSWER_WITHIN: Duration = Duration::from_millis(2_300);
+/// How long a sender may take for its body.
+const BODY_WITHIN: Duration = Duration::from_secs(10);
+/// The longest `Content-Type` that is kept.
+const MAX_CONTENT_TYPE_CHARS: usize = 255;
+
+/// What became of a delivery that is a signal.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct WebhookAnswer {
+    /// `recorded`, or `duplicate` of a delivery that was recorded before.
+    status: &'static str,
+    /// Anchor of the trade's story.
+    correlation_id: Uuid,
+    /// Where the signal stands in the ledger.
+    receipt: Receipt,
+}
+
+/// Takes a delivery of a configured source, which proves itself by a signature over the body.
+///
+/// What is authenticated is kept: as a signal, or byte for byte in `quarantined_deliveries`.
+#[utoipa::path(post, path = "/webhook/{source}", tag = "webhooks",
+    params(
+        ("source" = String, Path, description = "Name of a configured source, for example `tradingview`."),
+        ("X-TradingView-Signature" = Option<String>, Header,
+         description = "Hex HMAC-SHA256 of the body; `sha256=` may stand before it. \
+                        `X-Hub-Signature-256` is taken too."),
+        ("webhook-id" = Option<String>, Header, description = "Standard Webhooks."),
+        ("webhook-timestamp" = Option<String>, Header, description = "Standard Webhooks: seconds since 1970, within 5 minutes."),
+        ("webhook-signature" = Option<String>, Header, description = "Standard Webhooks.")),
+    request_body(content = Object, content_type = "application/json",
+        description = "A JSON object; the content type does not matter. signal_id from `signal_id`, `id`; \
+                       symbol from `symbol`, `ticker`; side from `side`, `action`, `order_action`; \
+                       price from `price`, `close`, `order_price`; \
+                       quantity from `quantity`, `qty`, `contracts`, `size`."),
+    responses(
+        (status = 201, description = "Recorded: committed before this answer.", body = WebhookAnswer),
+        (status = 200, description = "Recorded before; with the first receipt.", body = WebhookAnswer),
+        (status = 401, description = "Not authenticated (SEC-001, SEC-003, SEC-004); nothing is kept.",
+         body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such source (NTF-001).",
+         body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The signal_id was recorded with another body (IDP-001); kept in quarantine.",
+         body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large (LIM-001); nothing is kept.",
+         body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "No signal can be made of the body (AUD-001, VAL-001, VAL-002); kept in quarantine.",
+         body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is away or slow (SYS-001): send it again.",
+         body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn receive(
+    State(service): State<Service>,
+    Path(source): Path<String>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Result<(StatusCode, Json<WebhookAnswer>), Problem> {
+    let source = service
+        .sources
+        .get(&source)
+        .cloned()
+        .ok_or_else(|| Problem::new(Code::NotFound, "no such source"))?;
+    let headers = request.headers().clone();
+    let body = read_body(request, service.max_body_bytes).await?;
+    let deadline = Instant::now() + ANSWER_WITHIN;
+    let received_at = service.clock.now();
+    let authenticated =
+        authenticate(&source, &headers, &body, received_at).map_err(not_authenticated)?;
+    let delivery = Delivery {
+        source,
+        authenticated,
+        body,
+        content_type: content_type(&headers),
+        source_ip: client_address(peer),
+        received_at,
+    };
+    // On a task of its own: a sender that hangs up does not stop what it has sent.
+    let recorded = tokio::spawn(async move {
+        record(delivery, &service.appender, service.clock, deadline).await
+    });
+    match recorded.await {
+        Ok(Ok(outcome)) => answer(outcome),
+        Ok(Err(error)) => Err(not_recorded(&error)),
+        Err(_) => Err(Problem::new(Code::Internal, "the delivery could not be handled")),
+    }
+}
+
+async fn read_body(request: Request, limit: usize) -> Result<Bytes, Problem> {
+    match timeout(BODY_WITHIN, Bytes::from_request(request, &())).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(BytesRejection::FailedToBufferBody(rejection)))
+            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE =>
+        {
+            let detail = format!("the body has more than {limit} bytes");
+            Err(Problem::new(Code::TooLarge, detail))
+        }
+        Ok(Err(_)) => Err(Problem::new(Code::UnreadableBody, "the body broke off")),
+        Err(_) => {
+            let detail = format!("the body took longer than {} s", BODY_WITHIN.as_secs());
+            Err(Problem::new(Code::UnreadableBody, detail))
+        }
+    }
+}
+
+fn content_type(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    (value.len() <= MAX_CONTENT_TYPE_CHARS).then(|| value.to_owned())
+}
+
+fn not_authenticated(error: AuthError) -> Problem {
+    let code = match error {
+        AuthError::Missing => Code::SignatureMissing,
+        AuthError::Wrong | AuthError::Stale => Code::SignatureWrong,
+        AuthError::Malformed(_) => Code::SignatureMalformed,
+    };
+    Problem::new(code, error.to_string())
+}
+
+fn not_recorded(error: &AppendError) -> Problem {
+    match error {
+        AppendError::Unavailable(why) => Problem::new(Code::Unavailable, why.clone()).retry_after(1),
+        AppendError::Refused { sqlstate, constraint } => {
+            let id = REQUEST_ID.try_with(ToString::to_string).unwrap_or_default();
+            tracing::error!(request_id = id, sqlstate, constraint, "a delivery cannot be kept");
+            Problem::new(Code::Internal, "the delivery could not be kept")
+        }
+    }
+}
+
+fn answer(outcome: Outcome) -> Result<(StatusCode, Json<WebhookAnswer>), Problem> {
+    match outcome {
+        Outcome::Recorded { correlation_id, receipt } => {
+            let answer = WebhookAnswer { status: "recorded", correlation_id, receipt };
+            Ok((StatusCode::CREATED, Json(answer)))
+        }
+        Outcome::Duplicate { correlation_id, receipt } => {
+            let answer = WebhookAnswer { status: "duplicate", correlation_id, receipt };
+            Ok((StatusCode::OK, Json(answer)))
+        }
+        Outcome::Quarantined { fault, duplicate_of, receipt } => {
+            let Fault { reason, field, detail } = fault;
+            let (code, status) = status_of(reason);
+            Err(Problem::new(code, detail).with_status(status).kept_as(
+                receipt.id.0,
+                reason.name(),
+                field,
+                duplicate_of,
+            ))
+        }
+    }
+}
+
+/// The code and status of a delivery that is in quarantine.
+fn status_of(reason: Reason) -> (Code, StatusCode) {
+    let code = match reason {
+        Reason::MalformedJson
+        | Reason::NotAnObject
+        | Reason::DuplicateMember
+        | Reason::InvalidUtf8 => Code::UnreadableBody,
+        Reason::NulCharacter | Reason::MissingField | Reason::InvalidField | Reason::TooLong => {
+            Code::InvalidField
+        }
+        Reason::PrecisionLoss => Code::PrecisionLoss,
+        Reason::ConflictingDuplicate => return (Code::Conflict, StatusCode::CONFLICT),
+    };
+    (code, StatusCode::UNPROCESSABLE_ENTITY)
+}

@@ -1,0 +1,172 @@
+//! Finds the ledger that the configuration means: a database that somebody runs, or the private
+//! PostgreSQL, which is made, started and migrated as needed.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::clock::random_bytes;
+use crate::config::{Config, ConfigError, webhook_secrets};
+use crate::postgres::{self, Access, PostgresError, PrivatePostgres};
+use crate::store::migrate::{create_database, ensure_suitable, migrate};
+use crate::store::{Database, StoreError};
+use crate::webhook::source::WebhookSecret;
+
+/// The ledger's database, open for use.
+#[derive(Debug)]
+pub struct OpenLedger {
+    /// As the service's own role.
+    pub app: Database,
+    private: Option<PrivatePostgres>,
+}
+
+/// The ledger cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The private PostgreSQL does not run.
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+    /// The database does not do what it is asked.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A setting is missing or wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A secret of the service's own cannot be kept.
+    #[error("{path}: {source}", path = path.display())]
+    SecretFile {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The settings of the private PostgreSQL.
+pub fn postgres_settings(config: &Config) -> postgres::Settings {
+    postgres::Settings {
+        data_dir: config.data_dir.clone(),
+        explicit_data_dir: config.data_dir_is_set,
+        bindir: config.pg_bindir.clone(),
+    }
+}
+
+impl OpenLedger {
+    /// Opens the ledger and makes sure that its schema is this program's. The private
+    /// PostgreSQL is migrated where this process owns it.
+    pub async fn open(config: &Config, access: Access) -> Result<Self, OpenError> {
+        if let Some(url) = &config.database_url {
+            let app = Database::from_url(url.expose_secret())?;
+            ensure_suitable(&app).await?;
+            return Ok(Self { app, private: None });
+        }
+        let private = PrivatePostgres::open(&postgres_settings(config), access).await?;
+        match Self::prepare(&private).await {
+            Ok(app) => Ok(Self { app, private: Some(private) }),
+            Err(error) => {
+                private.stop().await;
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn prepare(private: &PrivatePostgres) -> Result<Database, StoreError> {
+        if !private.is_attached() {
+            create_database(&Database::from_url(&private.superuser_url("postgres"))?, postgres::DATABASE)
+                .await?;
+            let superuser = Database::from_url(&private.superuser_url(postgres::DATABASE))?;
+            let applied = migrate(&superuser).await?;
+            if !applied.is_empty() {
+                tracing::info!(?applied, "migrations applied");
+            }
+        }
+        let app = Database::from_url(&private.url(postgres::Role::App))?;
+        ensure_suitable(&app).await?;
+        Ok(app)
+    }
+
+    /// The secrets of the source `tradingview`: those configured, else, with the private
+    /// PostgreSQL, one that is made once and kept beside it.
+    pub fn webhook_secrets(&self, config: Config) -> Result<Vec<WebhookSecret>, OpenError> {
+        if !config.webhook_secrets.is_empty() {
+            return Ok(config.webhook_secrets);
+        }
+        match &self.private {
+            Some(private) => Ok(vec![kept_webhook_secret(private.data_dir())?]),
+            None => Err(no_secret().into()),
+        }
+    }
+
+    /// Lets go of the ledger; a private PostgreSQL of this process is shut down.
+    pub async fn close(self) {
+        if let Some(private) = self.private {
+            private.stop().await;
+        }
+    }
+}
+
+fn no_secret() -> ConfigError {
+    ConfigError {
+        variable: "LEDGER_WEBHOOK_SECRET".to_owned(),
+        rule: "is not set: without one no delivery can be authenticated".to_owned(),
+    }
+}
+
+/// The secrets that a delivery may be signed with, without a database at hand.
+pub fn signing_secrets(config: Config) -> Result<Vec<WebhookSecret>, OpenError> {
+    if !config.webhook_secrets.is_empty() {
+        return Ok(config.webhook_secrets);
+    }
+    if config.database_url.is_some() {
+        return Err(no_secret().into());
+    }
+    let data_dir = postgres::resolve_data_dir(&postgres_settings(&config))?;
+    Ok(vec![kept_webhook_secret(&data_dir)?])
+}
+
+/// The secret in `webhook.secret`, made at the first call.
+fn kept_webhook_secret(data_dir: &Path) -> Result<WebhookSecret, OpenError> {
+    let path = data_dir.join("webhook.secret");
+    let secret = read_or_make(&path)
+        .map_err(|source| OpenError::SecretFile { path: path.clone(), source })?;
+    let mut secrets = webhook_secrets(Some(secret))?;
+    secrets.pop().ok_or_else(|| OpenError::SecretFile {
+        path,
+        source: io::Error::new(io::ErrorKind::InvalidData, "the file is empty"),
+    })
+}
+
+fn read_or_make(path: &Path) -> io::Result<SecretString> {
+    match File::open(path) {
+        Ok(mut file) => {
+            let mut secret = String::new();
+            file.read_to_string(&mut secret)?;
+            Ok(secret.into())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make(path),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes a new secret beside its place and links it there whole: a crash leaves all of it or
+/// nothing, and of two that start at once both use the one that was first.
+fn make(path: &Path) -> io::Result<SecretString> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let draft = path.with_extension(format!("draft-{}", std::process::id()));
+    let secret = hex::encode(random_bytes::<32>());
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    file.write_all(secret.as_bytes())?;
+    file.sync_all()?;
+    let linked = std::fs::hard_link(&draft, path);
+    std::fs::remove_file(&draft)?;
+    match linked {
+        Ok(()) => Ok(secret.into()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => read_or_make(path),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,194 @@
+//! The service, from its start to its end.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum_server::Handle;
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use crate::appender::{AppendError, Appender};
+use crate::chains::security_events::{EventType, NewSecurityEvent};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::http::{self, DRAIN, Readiness, Service};
+use crate::open::{OpenError, OpenLedger};
+use crate::postgres::Access;
+use crate::webhook::source::{Source, TRADINGVIEW, WebhookSecret};
+
+/// How long the service waits for an event of its own to be recorded, at its start and end.
+const EVENT_WITHIN: Duration = Duration::from_secs(10);
+
+/// The service cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The ledger cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// Nobody can listen there.
+    #[error("cannot listen on {address}: {source}; set {variable} to another address")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// The variable that says so.
+        variable: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The ledger does not record.
+    #[error("the start of the service could not be recorded: {0}")]
+    Append(#[from] AppendError),
+    /// The server broke.
+    #[error("the server ended: {0}")]
+    Server(io::Error),
+}
+
+/// Runs the service until it is told to stop by SIGINT or SIGTERM. A second one does not wait
+/// for what is under way.
+pub async fn serve(config: Config, clock: Clock) -> Result<(), ServeError> {
+    // Before anything is started: a port that is taken is told at once.
+    let listener = listen(config.listen, "LEDGER_LISTEN")?;
+    let metrics_listener =
+        config.metrics_listen.map(|at| listen(at, "LEDGER_METRICS_LISTEN")).transpose()?;
+    let stop = StopSignals::new().map_err(ServeError::Server)?;
+    let ledger = OpenLedger::open(&config, Access::Own).await?;
+    let served = tokio::select! {
+        served = run(&ledger, config, clock, listener, metrics_listener, &stop) => served,
+        () = stop.second() => {
+            tracing::warn!("told to stop twice: not waiting for what is under way");
+            Ok(())
+        }
+    };
+    ledger.close().await;
+    served
+}
+
+fn listen(address: SocketAddr, variable: &'static str) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).map_err(|source| ServeError::Listen { address, variable, source })
+}
+
+async fn run(
+    ledger: &OpenLedger,
+    config: Config,
+    clock: Clock,
+    listener: TcpListener,
+    metrics_listener: Option<TcpListener>,
+    stop: &StopSignals,
+) -> Result<(), ServeError> {
+    let (appender, writer) = Appender::start(ledger.app.clone(), config.batch, clock);
+    record_event(&appender, EventType::ServiceStarted).await?;
+    let address = listener.local_addr().map_err(ServeError::Server)?;
+    let max_body_bytes = config.max_body_bytes;
+    let secrets = ledger.webhook_secrets(config)?;
+    let welcome = welcome(address, &secrets);
+    let source = Source { name: TRADINGVIEW.to_owned(), secrets };
+    let service = Service {
+        appender: appender.clone(),
+        clock,
+        sources: Arc::new(HashMap::from([(source.name.clone(), Arc::new(source))])),
+        readiness: Readiness::of(ledger.app.clone()),
+        metrics: http::install_metrics(),
+        max_body_bytes,
+    };
+
+    let handle = Handle::new();
+    let mut servers = Vec::new();
+    let has_own_metrics = metrics_listener.is_some();
+    if let Some(listener) = metrics_listener {
+        let routes = http::metrics_only(&service);
+        servers.push(tokio::spawn(http::serve(listener, routes, handle.clone())));
+    }
+    let routes = http::router(service, !has_own_metrics);
+    servers.push(tokio::spawn(http::serve(listener, routes, handle.clone())));
+    println!("{welcome}");
+
+    stop.first().await;
+    tracing::info!("stopping");
+    handle.graceful_shutdown(Some(DRAIN));
+    for server in servers {
+        end_of(server).await?;
+    }
+    if let Err(error) = record_event(&appender, EventType::ServiceStopped).await {
+        tracing::error!(%error, "the end of the service could not be recorded");
+    }
+    drop(appender);
+    if timeout(EVENT_WITHIN, writer).await.is_err() {
+        tracing::error!("the writer did not come to an end");
+    }
+    Ok(())
+}
+
+async fn end_of(server: JoinHandle<io::Result<()>>) -> Result<(), ServeError> {
+    match server.await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(ServeError::Server(error)),
+        Err(panic) => Err(ServeError::Server(io::Error::other(panic))),
+    }
+}
+
+async fn record_event(appender: &Appender, event_type: EventType) -> Result<(), AppendError> {
+    let event = NewSecurityEvent {
+        event_type,
+        actor: "system".to_owned(),
+        subject: None,
+        details: json!({ "version": env!("CARGO_PKG_VERSION"), "pid": std::process::id() }),
+        source_ip: None,
+    };
+    appender.append(event, Instant::now() + EVENT_WITHIN).await.map(drop)
+}
+
+/// What a new user sees: where the service is, and a line that records a first signal.
+fn welcome(address: SocketAddr, secrets: &[WebhookSecret]) -> String {
+    let curl = secrets.first().map_or_else(String::new, |secret| {
+        let body = r#"{"signal_id":"first-1","symbol":"BTCUSD","side":"BUY","price":"64250.5","quantity":"0.125"}"#;
+        crate::cli::sign::curl(&format!("http://{address}"), TRADINGVIEW, secret, body)
+    });
+    format!(
+        "audit-ledger {version} serves http://{address}  (API: http://{address}/docs)\n\n\
+         Record a first signal:\n\n{curl}\n\n\
+         Then check every row of the ledger:  audit-ledger verify\n\
+         Ctrl-C stops the service.",
+        version = env!("CARGO_PKG_VERSION"),
+    )
+}
+
+/// SIGINT and SIGTERM.
+struct StopSignals {
+    received: tokio::sync::watch::Receiver<u32>,
+}
+
+impl StopSignals {
+    fn new() -> io::Result<Self> {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let (count, received) = tokio::sync::watch::channel(0);
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                count.send_modify(|count| *count += 1);
+            }
+        });
+        Ok(Self { received })
+    }
+
+    async fn first(&self) {
+        Self::wait(self.received.clone(), 1).await;
+    }
+
+    async fn second(&self) {
+        Self::wait(self.received.clone(), 2).await;
+    }
+
+    async fn wait(mut received: tokio::sync::watch::Receiver<u32>, count: u32) {
+        // The sender lives as long as the runtime.
+        let _ = received.wait_for(|received| *received >= count).await;
+    }
+}
