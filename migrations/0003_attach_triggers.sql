@@ -23,12 +23,13 @@ CREATE FUNCTION public.ledger_enter_rows() RETURNS trigger
 AS $$
 DECLARE
     batch record;
-    head record;
+    head_hash text;
+    head_time timestamptz;
     next_leaf bigint;
 BEGIN
     SELECT count(*) AS rows, min(id) AS first_id, min(created_at) AS first_time,
            max(created_at) AS last_time,
-           min(prev_hash) FILTER (WHERE id_before IS NULL) AS first_prev_hash,
+           min(prev_hash::text) FILTER (WHERE id_before IS NULL) AS first_prev_hash,
            bool_and(id_before IS NULL OR (id = id_before + 1 AND prev_hash = hash_before
                                           AND created_at >= time_before)) AS follows
     INTO batch
@@ -43,21 +44,21 @@ BEGIN
 
     -- A statement of its own: it sees what was committed before the lock was given.
     IF batch.first_id = 1 THEN
-        SELECT public.ledger_genesis(TG_TABLE_NAME) AS row_hash,
-               '-infinity'::timestamptz AS created_at INTO head;
+        head_hash := public.ledger_genesis(TG_TABLE_NAME);
+        head_time := '-infinity';
     ELSE
         EXECUTE format('SELECT row_hash, created_at FROM public.%I WHERE id = $1', TG_TABLE_NAME)
-            INTO head USING batch.first_id - 1;
+            INTO head_hash, head_time USING batch.first_id - 1;
     END IF;
 
     -- A time may be up to a minute older than the statement, since the clock was read before it;
     -- where the clock stepped back, it repeats that of the row before.
     IF (batch.follows
-        AND batch.first_prev_hash = head.row_hash
-        AND batch.first_time >= head.created_at
+        AND batch.first_prev_hash = head_hash
+        AND batch.first_time >= head_time
         AND (batch.first_time >= statement_timestamp() - interval '60 s'
-             OR batch.first_time = head.created_at)
-        AND batch.last_time <= greatest(clock_timestamp(), head.created_at)) IS NOT TRUE
+             OR batch.first_time = head_time)
+        AND batch.last_time <= greatest(clock_timestamp(), head_time)) IS NOT TRUE
     THEN
         RAISE EXCEPTION USING
             ERRCODE = 'AU011',

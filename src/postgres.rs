@@ -11,7 +11,6 @@
 //! <data dir>/postgres.log    what the server says, appended
 //! <data dir>/service.lock    locked by the owner, with its process id in it
 //! ```
-#![allow(clippy::doc_markdown, reason = "PostgreSQL is a name, not an item")]
 
 mod binaries;
 mod cluster;
@@ -120,10 +119,7 @@ impl PrivatePostgres {
         place.create_data_dir()?;
         let Some(lock) = own_or_attach(&place, access).await? else {
             tracing::debug!(data_dir = %place.data_dir.display(), "attached to PostgreSQL");
-            return Ok(Self {
-                place,
-                supervisor: None,
-            });
+            return Ok(Self { place, supervisor: None });
         };
         if !settings.explicit_data_dir && !place.is_at(&settings.data_dir) {
             tracing::info!(
@@ -142,10 +138,7 @@ impl PrivatePostgres {
             bindir = %cluster.bindir().display(),
             "PostgreSQL {} runs", cluster.major(),
         );
-        Ok(Self {
-            place,
-            supervisor: Some(Supervisor::spawn(cluster, postmaster)),
-        })
+        Ok(Self { place, supervisor: Some(Supervisor::spawn(cluster, postmaster)) })
     }
 
     /// The folder that holds the cluster: absolute, and not always the one asked for (see

@@ -161,7 +161,7 @@ fn print(report: &Report) {
         let verdict = match (chain.valid(), chain.rows) {
             (Some(true), 0) => "nothing to check: 0 rows".to_owned(),
             (Some(true), _) => "ok".to_owned(),
-            (Some(false), _) => format!("TAMPERED: {} findings", chain.findings_count),
+            (Some(false), _) => format!("TAMPERED: findings: {}", chain.findings_count),
             (None, _) => {
                 format!("could not finish: {}", chain.error.as_deref().unwrap_or_default())
             }

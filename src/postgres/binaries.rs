@@ -21,9 +21,7 @@ pub(super) fn find(
     existing: Option<(&Path, u32)>,
 ) -> Result<Binaries, PostgresError> {
     if let Some(bindir) = explicit {
-        let bad = || PostgresError::BadBindir {
-            bindir: bindir.to_owned(),
-        };
+        let bad = || PostgresError::BadBindir { bindir: bindir.to_owned() };
         let binaries = examine(bindir).ok_or_else(bad)?;
         return choose(std::iter::once(binaries), existing);
     }
@@ -52,23 +50,14 @@ fn choose(
     }
     let found = unfit.join(", ");
     Err(match existing {
-        Some((pgdata, made_by)) if made_by >= OLDEST_MAJOR => PostgresError::VersionMismatch {
-            pgdata: pgdata.to_owned(),
-            made_by,
-            found,
-        },
+        Some((pgdata, made_by)) if made_by >= OLDEST_MAJOR => {
+            PostgresError::VersionMismatch { pgdata: pgdata.to_owned(), made_by, found }
+        }
         Some((pgdata, made_by)) => {
             let found = format!("{found}, and {OLDEST_MAJOR} or newer is needed");
-            PostgresError::VersionMismatch {
-                pgdata: pgdata.to_owned(),
-                made_by,
-                found,
-            }
+            PostgresError::VersionMismatch { pgdata: pgdata.to_owned(), made_by, found }
         }
-        None => PostgresError::TooOld {
-            oldest: OLDEST_MAJOR,
-            found,
-        },
+        None => PostgresError::TooOld { oldest: OLDEST_MAJOR, found },
     })
 }
 
@@ -79,18 +68,14 @@ fn examine(dir: &Path) -> Option<Binaries> {
     if !dir.join("initdb").is_file() || !dir.join("postgres").is_file() {
         return None;
     }
-    let major = parse_major(&first_line(
-        Command::new(dir.join("postgres")).arg("--version"),
-    )?)?;
+    let major = parse_major(&first_line(Command::new(dir.join("postgres")).arg("--version"))?)?;
     Some(Binaries { dir, major })
 }
 
 /// `postgres (PostgreSQL) 17.2 (Debian …)` is 17; `18beta1` is 18.
 fn parse_major(version_line: &str) -> Option<u32> {
     let version = version_line.split_whitespace().nth(2)?;
-    let digits = version
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(version.len());
+    let digits = version.find(|c: char| !c.is_ascii_digit()).unwrap_or(version.len());
     version[..digits].parse().ok()
 }
 
@@ -100,12 +85,8 @@ fn usual_folders() -> impl Iterator<Item = PathBuf> {
             .flatten()
             .map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path: Vec<_> = std::env::split_paths(&path)
-        .filter(|dir| dir.is_absolute())
-        .collect();
-    by_pg_config
-        .chain(on_path)
-        .chain(std::iter::once_with(install_folders).flatten())
+    let on_path: Vec<_> = std::env::split_paths(&path).filter(|dir| dir.is_absolute()).collect();
+    by_pg_config.chain(on_path).chain(std::iter::once_with(install_folders).flatten())
 }
 
 fn install_folders() -> Vec<PathBuf> {
@@ -129,12 +110,7 @@ fn versioned(parent: &str, prefix: &str, rest: &str) -> Vec<PathBuf> {
         .flatten()
         .flatten()
         .filter_map(|entry| {
-            let number = entry
-                .file_name()
-                .to_str()?
-                .strip_prefix(prefix)?
-                .parse()
-                .ok()?;
+            let number = entry.file_name().to_str()?.strip_prefix(prefix)?.parse().ok()?;
             Some((number, entry.path().join(rest)))
         })
         .collect();
@@ -143,16 +119,9 @@ fn versioned(parent: &str, prefix: &str, rest: &str) -> Vec<PathBuf> {
 }
 
 fn first_line(command: &mut Command) -> Option<String> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .ok()
-        .filter(|out| out.status.success())?;
+    let output = command.stdin(Stdio::null()).output().ok().filter(|out| out.status.success())?;
     let text = String::from_utf8(output.stdout).ok()?;
-    text.lines()
-        .next()
-        .map(|line| line.trim().to_owned())
-        .filter(|line| !line.is_empty())
+    text.lines().next().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty())
 }
 
 #[cfg(test)]
@@ -160,18 +129,12 @@ mod tests {
     use super::*;
 
     fn installed(majors: &[u32]) -> impl Iterator<Item = Binaries> {
-        majors.iter().map(|&major| Binaries {
-            dir: format!("/pg/{major}").into(),
-            major,
-        })
+        majors.iter().map(|&major| Binaries { dir: format!("/pg/{major}").into(), major })
     }
 
     #[test]
     fn reads_versions() {
-        assert_eq!(
-            parse_major("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)"),
-            Some(15)
-        );
+        assert_eq!(parse_major("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)"), Some(15));
         assert_eq!(parse_major("postgres (PostgreSQL) 18beta1"), Some(18));
         assert_eq!(parse_major("postgres (PostgreSQL) 19"), Some(19));
         assert_eq!(parse_major("postgres"), None);
@@ -182,30 +145,17 @@ mod tests {
     fn takes_the_first_that_will_do() {
         let data = Path::new("/data");
         assert_eq!(choose(installed(&[14, 16, 17]), None).unwrap().major, 16);
-        assert_eq!(
-            choose(installed(&[17, 15]), Some((data, 15)))
-                .unwrap()
-                .major,
-            15
-        );
+        assert_eq!(choose(installed(&[17, 15]), Some((data, 15))).unwrap().major, 15);
     }
 
     #[test]
     fn says_what_it_found_instead() {
         let data = Path::new("/data");
-        let error = choose(installed(&[17, 17]), Some((data, 15)))
-            .unwrap_err()
-            .to_string();
+        let error = choose(installed(&[17, 17]), Some((data, 15))).unwrap_err().to_string();
         let expected = "the data in /data was made by PostgreSQL 15, found only 17 in /pg/17:";
         assert!(error.starts_with(expected), "{error}");
         let error = choose(installed(&[13]), None).unwrap_err().to_string();
-        assert!(
-            error.starts_with("PostgreSQL 15 or newer is needed, found only 13 in"),
-            "{error}"
-        );
-        assert!(matches!(
-            choose(installed(&[]), None),
-            Err(PostgresError::NoBinaries)
-        ));
+        assert!(error.starts_with("PostgreSQL 15 or newer is needed, found only 13 in"), "{error}");
+        assert!(matches!(choose(installed(&[]), None), Err(PostgresError::NoBinaries)));
     }
 }

@@ -89,13 +89,7 @@ impl Cluster {
         let existing = made_by.map(|major| (place.pgdata.as_path(), major));
         let binaries = binaries::find(settings.bindir.as_deref(), existing)?;
         let (server_user, service_user) = (user::server_user(&place.pgdata)?, user::current());
-        let cluster = Self {
-            place,
-            binaries,
-            server_user,
-            service_user,
-            _lock: lock,
-        };
+        let cluster = Self { place, binaries, server_user, service_user, _lock: lock };
         if made_by.is_none() {
             cluster.make().await?;
         } else if user::is_root() {
@@ -126,22 +120,12 @@ impl Cluster {
         self.server_user.give(&unfinished)?;
         let mut command = self.command("initdb");
         command
-            .args([
-                "--username",
-                Role::Superuser.name(),
-                "--encoding",
-                "UTF8",
-                "--locale",
-                "C",
-            ])
+            .args(["--username", Role::Superuser.name(), "--encoding", "UTF8", "--locale", "C"])
             .args(["--auth-local", "peer", "--auth-host", "reject"])
             .args(["--data-checksums", "--no-instructions", "--pgdata"])
             .arg(&unfinished)
             .kill_on_drop(true);
-        let output = command
-            .output()
-            .await
-            .map_err(|source| self.spawn_error("initdb", source))?;
+        let output = command.output().await.map_err(|source| self.spawn_error("initdb", source))?;
         if !output.status.success() {
             return Err(PostgresError::Initdb {
                 pgdata: pgdata.clone(),
@@ -161,11 +145,7 @@ impl Cluster {
         let entries = fs::read_dir(data_dir).map_err(PostgresError::io("list", data_dir))?;
         let begun = Instant::now();
         for entry in entries.flatten() {
-            if !entry
-                .file_name()
-                .as_encoded_bytes()
-                .starts_with(b"postgres.new")
-            {
+            if !entry.file_name().as_encoded_bytes().starts_with(b"postgres.new") {
                 continue;
             }
             while let Err(error) = fs::remove_dir_all(entry.path()) {
@@ -207,40 +187,24 @@ impl Cluster {
     async fn start_once(&self) -> Result<Postmaster, PostgresError> {
         self.set_large_log_aside();
         let log = self.place.open_log()?;
-        let log_start = log
-            .metadata()
-            .map_err(PostgresError::io("look at", &self.place.log))?
-            .len();
-        let stderr = log
-            .try_clone()
-            .map_err(PostgresError::io("open", &self.place.log))?;
+        let log_start =
+            log.metadata().map_err(PostgresError::io("look at", &self.place.log))?.len();
+        let stderr = log.try_clone().map_err(PostgresError::io("open", &self.place.log))?;
         let mut command = self.command("postgres");
-        command
-            .arg("-D")
-            .arg(&self.place.pgdata)
-            .arg("-k")
-            .arg(&self.place.socket_dir);
+        command.arg("-D").arg(&self.place.pgdata).arg("-k").arg(&self.place.socket_dir);
         command.args(["-p", &PORT.to_string()]);
         for (name, value) in SETTINGS {
             command.arg("-c").arg(format!("{name}={value}"));
         }
-        command
-            .arg("-c")
-            .arg(format!("cluster_name={}", self.place.mark()));
+        command.arg("-c").arg(format!("cluster_name={}", self.place.mark()));
         for (name, file) in [("hba_file", "pg_hba.conf"), ("ident_file", "pg_ident.conf")] {
             let mut setting = OsString::from(format!("{name}="));
             setting.push(self.place.pgdata.join(file));
             command.arg("-c").arg(setting);
         }
         command.stdout(log).stderr(stderr).kill_on_drop(false);
-        let child = command
-            .spawn()
-            .map_err(|source| self.spawn_error("postgres", source))?;
-        let mut postmaster = Postmaster {
-            child,
-            log: self.place.log.clone(),
-            log_start,
-        };
+        let child = command.spawn().map_err(|source| self.spawn_error("postgres", source))?;
+        let mut postmaster = Postmaster { child, log: self.place.log.clone(), log_start };
         if let Err(error) = self.wait_until_ready(&mut postmaster).await {
             postmaster.shut_down().await;
             return Err(error);
@@ -297,32 +261,21 @@ impl Cluster {
             }
         }
         // The service's own folder may be closed to that user.
-        command
-            .current_dir("/")
-            .process_group(0)
-            .stdin(Stdio::null());
+        command.current_dir("/").process_group(0).stdin(Stdio::null());
         self.server_user.apply(command.as_std_mut());
         command
     }
 
     fn spawn_error(&self, program: &str, source: std::io::Error) -> PostgresError {
         let program = self.binaries.dir.join(program);
-        PostgresError::Spawn {
-            program,
-            user: self.server_user.label(),
-            source,
-        }
+        PostgresError::Spawn { program, user: self.server_user.label(), source }
     }
 
     /// Who may log in. Written at each start, as the service may run as another user this time.
     fn write_access_files(&self) -> Result<(), PostgresError> {
         let mut users = vec!["root"];
         for user in [&self.service_user, &self.server_user] {
-            users.extend(
-                user.name
-                    .as_deref()
-                    .filter(|name| can_stand_in_pg_ident(name)),
-            );
+            users.extend(user.name.as_deref().filter(|name| can_stand_in_pg_ident(name)));
         }
         users.sort_unstable();
         users.dedup();
@@ -341,18 +294,11 @@ impl Cluster {
             return Err(PostgresError::io("remove", new)(error));
         }
         let write = || {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&new)?;
+            let mut file =
+                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
             file.write_all(content.as_bytes())?;
             if user::is_root() {
-                fchown(
-                    &file,
-                    Some(self.server_user.uid),
-                    Some(self.server_user.gid),
-                )?;
+                fchown(&file, Some(self.server_user.uid), Some(self.server_user.gid))?;
             }
             file.sync_all()?;
             fs::rename(&new, &path)
@@ -387,9 +333,7 @@ impl Postmaster {
     pub(super) fn log_tail(&self) -> String {
         let read = || -> std::io::Result<String> {
             let mut file = File::open(&self.log)?;
-            let from = self
-                .log_start
-                .max(file.metadata()?.len().saturating_sub(TAIL_BYTES));
+            let from = self.log_start.max(file.metadata()?.len().saturating_sub(TAIL_BYTES));
             file.seek(SeekFrom::Start(from))?;
             let mut bytes = Vec::new();
             file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
@@ -415,10 +359,7 @@ impl Postmaster {
 
     fn signal(&self, signal: Signal) {
         // The id stays the child's until it is waited for, after which there is none here.
-        let pid = self
-            .child
-            .id()
-            .and_then(|pid| Pid::from_raw(pid.cast_signed()));
+        let pid = self.child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
         if let Some(pid) = pid
             && let Err(error) = kill_process(pid, signal)
         {
@@ -437,9 +378,7 @@ impl Drop for Postmaster {
 /// The major version that made the cluster, or `None` where there is none yet.
 fn made_by(pgdata: &Path) -> Result<Option<u32>, PostgresError> {
     let file = pgdata.join("PG_VERSION");
-    let not_a_cluster = || PostgresError::NotACluster {
-        pgdata: pgdata.to_owned(),
-    };
+    let not_a_cluster = || PostgresError::NotACluster { pgdata: pgdata.to_owned() };
     match fs::read_to_string(&file) {
         Ok(text) => text.trim().parse().map(Some).map_err(|_| not_a_cluster()),
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -475,10 +414,7 @@ fn adopt(path: &Path, server_user: &OsUser) -> Result<(), PostgresError> {
             }
         }
     }
-    folders
-        .iter()
-        .rev()
-        .try_for_each(|folder| server_user.give(folder))
+    folders.iter().rev().try_for_each(|folder| server_user.give(folder))
 }
 
 /// PostgreSQL finds the memory of a server that was killed still in use by that server's children.
@@ -509,12 +445,7 @@ fn pg_ident(users: &[&str]) -> String {
 }
 
 fn login_roles() -> [&'static str; 4] {
-    [
-        Role::Superuser.name(),
-        Role::Migrator.name(),
-        Role::App.name(),
-        AUDITOR,
-    ]
+    [Role::Superuser.name(), Role::Migrator.name(), Role::App.name(), AUDITOR]
 }
 
 /// Quoted, any name is taken literally but one with a quote or line break, or one that begins with
@@ -537,12 +468,7 @@ mod tests {
         let text = pg_ident(&["alice", "root"]);
         assert_eq!(text.lines().count(), 1 + 2 * 4);
         assert!(text.contains("\nledger \"alice\" app_trading\n"), "{text}");
-        assert!(
-            pg_hba()
-                .lines()
-                .skip(1)
-                .all(|line| line.starts_with("local "))
-        );
+        assert!(pg_hba().lines().skip(1).all(|line| line.starts_with("local ")));
         assert!(!can_stand_in_pg_ident("/.*"));
         assert!(!can_stand_in_pg_ident("a\" postgres\nledger \"b"));
     }

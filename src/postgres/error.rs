@@ -22,8 +22,9 @@ pub enum PostgresError {
     /// No server binaries on this machine.
     #[error(
         "no PostgreSQL server (`postgres` and `initdb`) found by pg_config, on PATH or in the \
-         usual folders: install one (`apt-get install postgresql`, \
-         `dnf install postgresql-server`, `brew install postgresql@17`), set LEDGER_PG_BINDIR, or set DATABASE_URL to a running one"
+         usual folders: install one (`apt-get install postgresql`, `dnf install \
+         postgresql-server`, `brew install postgresql@17`), set LEDGER_PG_BINDIR to it, or set \
+         DATABASE_URL to a running one"
     )]
     NoBinaries,
 
@@ -246,10 +247,6 @@ impl PostgresError {
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io {
-            action,
-            path,
-            source,
-        }
+        move |source| Self::Io { action, path, source }
     }
 }

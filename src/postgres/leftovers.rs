@@ -51,13 +51,7 @@ pub(super) async fn clear(place: &Place) -> Result<(), PostgresError> {
 
 /// The process id in the first line of a PostgreSQL lock file. Without one the file is stale.
 fn read_pid(file: &Path) -> Option<i32> {
-    fs::read_to_string(file)
-        .ok()?
-        .lines()
-        .next()?
-        .trim()
-        .parse()
-        .ok()
+    fs::read_to_string(file).ok()?.lines().next()?.trim().parse().ok()
 }
 
 async fn stop_orphan(pid: Pid, place: &Place) -> Result<(), PostgresError> {
@@ -77,10 +71,7 @@ async fn stop_orphan(pid: Pid, place: &Place) -> Result<(), PostgresError> {
             sleep(Duration::from_millis(20)).await;
         }
     }
-    Err(PostgresError::Orphan {
-        pgdata: place.pgdata.clone(),
-        pid: pid.as_raw_pid(),
-    })
+    Err(PostgresError::Orphan { pgdata: place.pgdata.clone(), pid: pid.as_raw_pid() })
 }
 
 /// Ends the backends that outlive their killed postmaster. Idle ones notice by themselves; one in
@@ -89,17 +80,11 @@ async fn stop_orphan(pid: Pid, place: &Place) -> Result<(), PostgresError> {
 #[cfg(target_os = "linux")]
 pub(super) fn end_stragglers(place: &Place) {
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let pid = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok());
+        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
         if let Some(pid) = pid.and_then(Pid::from_raw)
             && works_on(pid, place)
         {
-            tracing::warn!(
-                pid = pid.as_raw_pid(),
-                "ending a backend that lost its PostgreSQL"
-            );
+            tracing::warn!(pid = pid.as_raw_pid(), "ending a backend that lost its PostgreSQL");
             let _ = kill_process(pid, Signal::QUIT);
         }
     }
@@ -154,13 +139,12 @@ fn is_ours(line: &[u8], place: &Place) -> bool {
 #[cfg(not(target_os = "linux"))]
 fn works_on(pid: Pid, place: &Place) -> bool {
     let pid = pid.as_raw_pid().to_string();
-    std::process::Command::new("ps")
-        .args(["-ww", "-o", "command=", "-p", &pid])
-        .output()
-        .is_ok_and(|output| {
+    std::process::Command::new("ps").args(["-ww", "-o", "command=", "-p", &pid]).output().is_ok_and(
+        |output| {
             let line = String::from_utf8_lossy(&output.stdout);
             line.contains("postgres") && line.contains(&*place.pgdata.to_string_lossy())
-        })
+        },
+    )
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -170,10 +154,7 @@ mod tests {
     #[test]
     fn tells_our_command_line() {
         let place = Place::at("/d".into());
-        assert!(is_ours(
-            b"/usr/bin/postgres\0-D\0/d/postgres\0-k\0/d/run\0",
-            &place
-        ));
+        assert!(is_ours(b"/usr/bin/postgres\0-D\0/d/postgres\0-k\0/d/run\0", &place));
         assert!(!is_ours(b"/usr/bin/postgres\0-D\0/d/postgres2\0", &place));
         assert!(!is_ours(b"/bin/vi\0/d/postgres\0", &place));
         assert!(!is_ours(b"", &place));
@@ -186,9 +167,6 @@ mod tests {
     fn a_shell_in_the_folder_is_no_server() {
         let mut here = Place::at("/d".into());
         here.pgdata = std::env::current_dir().unwrap();
-        assert!(!works_on(
-            Pid::from_raw(std::process::id().cast_signed()).unwrap(),
-            &here
-        ));
+        assert!(!works_on(Pid::from_raw(std::process::id().cast_signed()).unwrap(), &here));
     }
 }

@@ -56,9 +56,7 @@ pub fn resolve_data_dir(settings: &Settings) -> Result<PathBuf, PostgresError> {
     let pgdata = Place::at(wanted.clone()).pgdata;
     let server_user = user::server_user(&pgdata)?;
     // Through the cluster's real path where there is one: `postgres` may be a link.
-    let parent = fs::canonicalize(&pgdata)
-        .ok()
-        .and_then(|real| real.parent().map(Path::to_owned));
+    let parent = fs::canonicalize(&pgdata).ok().and_then(|real| real.parent().map(Path::to_owned));
     let closed = user::closed_folder(&wanted, &server_user)
         .or_else(|| user::closed_folder(&parent?, &server_user));
     match closed {
@@ -66,11 +64,7 @@ pub fn resolve_data_dir(settings: &Settings) -> Result<PathBuf, PostgresError> {
         Some(_) if !settings.explicit_data_dir => Ok(system),
         Some(closed) => {
             let user = server_user.label();
-            Err(PostgresError::Unreachable {
-                closed,
-                data_dir: wanted,
-                user,
-            })
+            Err(PostgresError::Unreachable { closed, data_dir: wanted, user })
         }
     }
 }
@@ -82,11 +76,7 @@ fn canonical(path: &Path) -> Result<PathBuf, PostgresError> {
         if let (Ok(real), Ok(rest)) = (fs::canonicalize(existing), absolute.strip_prefix(existing))
         {
             // `join` with an empty rest would leave a slash at the end.
-            return Ok(if rest.as_os_str().is_empty() {
-                real
-            } else {
-                real.join(rest)
-            });
+            return Ok(if rest.as_os_str().is_empty() { real } else { real.join(rest) });
         }
     }
     Ok(absolute)
@@ -136,11 +126,7 @@ impl Place {
     /// Made by root, it is open to passing through whatever the umask says, as another user's
     /// PostgreSQL lives in it; what it holds is closed. Made by others, it is private.
     pub(super) fn create_data_dir(&self) -> Result<(), PostgresError> {
-        let missing: Vec<_> = self
-            .data_dir
-            .ancestors()
-            .take_while(|dir| !dir.exists())
-            .collect();
+        let missing: Vec<_> = self.data_dir.ancestors().take_while(|dir| !dir.exists()).collect();
         for dir in missing.into_iter().rev() {
             let innermost = dir == self.data_dir;
             let mode = match (user::is_root(), innermost) {
@@ -253,20 +239,13 @@ impl Place {
         let problem = if !data.is_dir() {
             "is not a folder".to_owned()
         } else if data.uid() != server_user.uid {
-            format!(
-                "belongs to user id {}, not to the user {}",
-                data.uid(),
-                server_user.label()
-            )
+            format!("belongs to user id {}, not to the user {}", data.uid(), server_user.label())
         } else if data.mode() & 0o022 != 0 {
             format!("can be written by others (mode {:o})", data.mode() & 0o7777)
         } else {
             return Ok(true);
         };
-        Err(PostgresError::SocketDir {
-            path: path.clone(),
-            problem,
-        })
+        Err(PostgresError::SocketDir { path: path.clone(), problem })
     }
 }
 
@@ -282,9 +261,7 @@ fn socket_dir(data_dir: &Path) -> PathBuf {
 /// something that can stand in a URL.
 fn fits_a_socket(dir: &OsStr) -> bool {
     dir.len() + "/".len() + socket_name().len() <= SOCKET_PATH_BYTES_MAX
-        && dir
-            .to_str()
-            .is_some_and(|text| !text.contains([',', '"', '\n']))
+        && dir.to_str().is_some_and(|text| !text.contains([',', '"', '\n']))
 }
 
 #[cfg(test)]

@@ -56,9 +56,7 @@ async fn begin_session(socket: &Path) -> io::Result<Answer> {
         let kind = stream.read_u8().await?;
         let length = stream.read_u32().await?;
         if !(4..=MESSAGE_BYTES_MAX).contains(&length) {
-            return Ok(Answer::Refused(
-                "it does not speak PostgreSQL's protocol".to_owned(),
-            ));
+            return Ok(Answer::Refused("it does not speak PostgreSQL's protocol".to_owned()));
         }
         let mut body = vec![0; length as usize - 4];
         stream.read_exact(&mut body).await?;
@@ -108,10 +106,7 @@ mod tests {
         assert!(matches!(judge_error(starting), Answer::NotYet(why) if why.ends_with("up")));
         let refused = b"SFATAL\0C28000\0MPeer authentication failed\0\0";
         assert!(matches!(judge_error(refused), Answer::Refused(why) if why.starts_with("Peer")));
-        assert!(matches!(
-            judge_error(b"SFATAL\0C53300\0Msorry\0\0"),
-            Answer::Ready
-        ));
+        assert!(matches!(judge_error(b"SFATAL\0C53300\0Msorry\0\0"), Answer::Ready));
         assert!(matches!(judge_error(b""), Answer::Refused(_)));
     }
 }

@@ -27,10 +27,7 @@ pub(super) struct Supervisor {
 impl Supervisor {
     pub(super) fn spawn(cluster: Cluster, postmaster: Postmaster) -> Self {
         let (stop, stopped) = oneshot::channel();
-        Self {
-            stop,
-            task: tokio::spawn(supervise(cluster, postmaster, stopped)),
-        }
+        Self { stop, task: tokio::spawn(supervise(cluster, postmaster, stopped)) }
     }
 
     /// Returns when the server is gone and the lock is free.
@@ -91,18 +88,12 @@ async fn start_again(
         };
         match result {
             Ok(postmaster) => {
-                tracing::info!(
-                    "PostgreSQL runs again on {}",
-                    cluster.place.pgdata.display()
-                );
+                tracing::info!("PostgreSQL runs again on {}", cluster.place.pgdata.display());
                 return Some(postmaster);
             }
             Err(error) => {
                 let error: &dyn std::error::Error = &error;
-                tracing::error!(
-                    error,
-                    "PostgreSQL does not start, trying again in {backoff:?}"
-                );
+                tracing::error!(error, "PostgreSQL does not start, trying again in {backoff:?}");
             }
         }
         tokio::select! {

@@ -21,9 +21,7 @@ pub(super) struct OsUser {
 impl OsUser {
     /// For messages.
     pub(super) fn label(&self) -> String {
-        self.name
-            .clone()
-            .unwrap_or_else(|| format!("of id {}", self.uid))
+        self.name.clone().unwrap_or_else(|| format!("of id {}", self.uid))
     }
 
     /// Makes `command` run as this user. Where we are root, the standard library then also clears
@@ -61,34 +59,21 @@ pub(super) fn current() -> OsUser {
 /// The user that runs (or would run) PostgreSQL on `pgdata`: ourselves, or where we are root the
 /// owner of the data, else `postgres`, else `nobody`.
 pub(super) fn server_user(pgdata: &Path) -> Result<OsUser, PostgresError> {
-    let owner = fs::metadata(pgdata)
-        .ok()
-        .map(|data| (data.uid(), data.gid()));
+    let owner = fs::metadata(pgdata).ok().map(|data| (data.uid(), data.gid()));
     if is_root() {
         return match owner {
-            Some((uid, gid)) if uid != 0 => Ok(lookup(&uid.to_string()).unwrap_or(OsUser {
-                name: None,
-                uid,
-                gid,
-            })),
-            _ => lookup("postgres")
-                .or_else(|| lookup("nobody"))
-                .ok_or(PostgresError::NoUser),
+            Some((uid, gid)) if uid != 0 => {
+                Ok(lookup(&uid.to_string()).unwrap_or(OsUser { name: None, uid, gid }))
+            }
+            _ => lookup("postgres").or_else(|| lookup("nobody")).ok_or(PostgresError::NoUser),
         };
     }
     let me = current();
     match owner {
         Some((uid, gid)) if uid != me.uid => {
-            let owner = lookup(&uid.to_string()).unwrap_or(OsUser {
-                name: None,
-                uid,
-                gid,
-            });
+            let owner = lookup(&uid.to_string()).unwrap_or(OsUser { name: None, uid, gid });
             let owner = format!("the user {}", owner.label());
-            Err(PostgresError::ForeignData {
-                pgdata: pgdata.to_owned(),
-                owner,
-            })
+            Err(PostgresError::ForeignData { pgdata: pgdata.to_owned(), owner })
         }
         _ if me.name.is_none() => Err(PostgresError::NamelessUser { uid: me.uid }),
         _ => Ok(me),
@@ -117,28 +102,15 @@ fn parse_passwd(text: &str, name_or_uid: &str) -> Option<OsUser> {
         let name = fields.next()?;
         let uid = fields.nth(1)?;
         let gid = fields.next()?.parse().ok()?;
-        (name == name_or_uid || uid == name_or_uid).then(|| {
-            Some(OsUser {
-                name: Some(name.to_owned()),
-                uid: uid.parse().ok()?,
-                gid,
-            })
-        })?
+        (name == name_or_uid || uid == name_or_uid)
+            .then(|| Some(OsUser { name: Some(name.to_owned()), uid: uid.parse().ok()?, gid }))?
     })
 }
 
 fn output_of(program: &str, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .ok()?;
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
-    output
-        .status
-        .success()
-        .then(|| text.trim().to_owned())
-        .filter(|text| !text.is_empty())
+    output.status.success().then(|| text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
 /// The outermost folder on the way to and including `dir` that `user` may not enter. Folders that
@@ -171,14 +143,8 @@ fn bits_let_in(folder: &fs::Metadata, user: &OsUser) -> bool {
 
 fn kernel_lets_in(folder: &Path, user: &OsUser) -> bool {
     let mut command = Command::new("/bin/sh");
-    command
-        .args(["-c", r#"cd -- "$1""#, "sh"])
-        .arg(folder)
-        .current_dir("/");
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    command.args(["-c", r#"cd -- "$1""#, "sh"]).arg(folder).current_dir("/");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     user.apply(&mut command);
     command.status().is_ok_and(|status| status.success())
 }
@@ -190,11 +156,7 @@ mod tests {
     #[test]
     fn finds_users_by_name_and_by_id() {
         let passwd = "root:x:0:0:root:/root:/bin/sh\nbroken\npg:x:101:104:,,,:/var:/bin/sh\n";
-        let pg = OsUser {
-            name: Some("pg".to_owned()),
-            uid: 101,
-            gid: 104,
-        };
+        let pg = OsUser { name: Some("pg".to_owned()), uid: 101, gid: 104 };
         assert_eq!(parse_passwd(passwd, "pg"), Some(pg.clone()));
         assert_eq!(parse_passwd(passwd, "101"), Some(pg));
         assert_eq!(parse_passwd(passwd, "104"), None);

@@ -1,0 +1,24 @@
+//! Runs a PostgreSQL for the tests until it is told to stop: `test_cluster FOLDER URL_FILE`.
+//!
+//! The superuser's URL is written to `URL_FILE` once the server accepts connections.
+
+use std::path::PathBuf;
+
+use audit_ledger::postgres::{Access, PrivatePostgres, Settings};
+use tokio::signal::unix::{SignalKind, signal};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
+    let (Some(data_dir), Some(url_file)) = (arguments.next(), arguments.next()) else {
+        return Err("usage: test_cluster FOLDER URL_FILE".into());
+    };
+    let bindir = std::env::var_os("LEDGER_PG_BINDIR").map(PathBuf::from);
+    let settings = Settings { data_dir, explicit_data_dir: true, bindir };
+    let mut stop = signal(SignalKind::terminate())?;
+    let cluster = PrivatePostgres::open(&settings, Access::Own).await?;
+    std::fs::write(url_file, cluster.superuser_url("postgres"))?;
+    stop.recv().await;
+    cluster.stop().await;
+    Ok(())
+}

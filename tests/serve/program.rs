@@ -1,0 +1,273 @@
+//! A running `audit-ledger serve` on a private PostgreSQL of its own.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use audit_ledger::store::Database;
+use audit_ledger::webhook::auth::sign;
+use audit_ledger::webhook::source::WebhookSecret;
+use rustix::process::{Pid, Signal, kill_process as signal_process};
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tempfile::TempDir;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_audit-ledger");
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs a command with these variables and no others of the ledger.
+pub(crate) fn audit_ledger(arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
+    let folder = tempfile::tempdir().unwrap();
+    let output =
+        command(&folder).args(arguments).envs(variables.iter().copied()).output().unwrap();
+    Ended {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// In a folder without `.env`.
+fn command(folder: &TempDir) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command.current_dir(folder.path()).env_remove("DATABASE_URL").stdin(Stdio::null());
+    for (name, _) in std::env::vars() {
+        if name.starts_with("LEDGER_") && name != "LEDGER_PG_BINDIR" {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// The service's answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Value,
+}
+
+pub(crate) struct Program {
+    folder: TempDir,
+    address: String,
+    process: Child,
+}
+
+impl Program {
+    pub(crate) async fn start() -> Self {
+        let folder = tempfile::Builder::new().prefix("serve").tempdir().unwrap();
+        // The server's own user must reach its folder, also where the tests run as root.
+        let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(folder.path(), everybody).unwrap();
+        // A port that was free a moment ago; nothing else here binds to explicit ones.
+        let address =
+            std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let process = Self::spawn(&folder, &address);
+        let mut program = Self { folder, address, process };
+        program.wait_until_ready().await;
+        program
+    }
+
+    fn spawn(folder: &TempDir, address: &str) -> Child {
+        let file = |name| {
+            let path = folder.path().join(name);
+            File::options().create(true).append(true).open(path).unwrap()
+        };
+        command(folder)
+            .arg("serve")
+            .env("LEDGER_LISTEN", address)
+            .env("LEDGER_DATA_DIR", folder.path().join("data"))
+            .stdout(file("stdout"))
+            .stderr(file("stderr"))
+            .spawn()
+            .unwrap()
+    }
+
+    pub(crate) async fn start_again(&mut self) {
+        self.process = Self::spawn(&self.folder, &self.address);
+        self.wait_until_ready().await;
+    }
+
+    async fn wait_until_ready(&mut self) {
+        let limit = Instant::now() + Duration::from_secs(30);
+        while reqwest::get(format!("http://{}/readyz", self.address))
+            .await
+            .is_ok_and(|answer| answer.status() == 200)
+            == false
+        {
+            assert!(self.process.try_wait().unwrap().is_none(), "it ended:\n{}", self.stderr());
+            assert!(Instant::now() < limit, "not ready:\n{}", self.stderr());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Runs another command on the same ledger.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
+        let data_dir = self.data_dir();
+        let variables = [
+            ("LEDGER_DATA_DIR", data_dir.to_str().unwrap()),
+            ("LEDGER_LISTEN", "127.0.0.1:0"),
+        ];
+        audit_ledger(arguments, &variables)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    pub(crate) fn stderr(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("stderr")).unwrap()
+    }
+
+    pub(crate) fn postgres_log(&self) -> String {
+        std::fs::read_to_string(self.data_dir().join("postgres.log")).unwrap()
+    }
+
+    pub(crate) fn secret(&self) -> String {
+        std::fs::read_to_string(self.data_dir().join("webhook.secret")).unwrap()
+    }
+
+    /// The line that the service printed at its start.
+    pub(crate) fn printed_curl(&self) -> String {
+        let printed = std::fs::read_to_string(self.folder.path().join("stdout")).unwrap();
+        let start = printed.find("curl ").expect(&printed);
+        printed[start..].split("\n\n").next().unwrap().to_owned()
+    }
+
+    /// The server's process, if it lives.
+    pub(crate) fn postmaster(&self) -> Option<i32> {
+        let file = self.data_dir().join("postgres/postmaster.pid");
+        let pid: i32 = std::fs::read_to_string(file).ok()?.lines().next()?.parse().ok()?;
+        let alive = rustix::process::test_kill_process(Pid::from_raw(pid)?).is_ok();
+        alive.then_some(pid)
+    }
+
+    /// As Ctrl-C does.
+    pub(crate) fn interrupt(&mut self) -> ExitStatus {
+        signal_process(Pid::from_child(&self.process), Signal::INT).unwrap();
+        self.process.wait().unwrap()
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    pub(crate) fn stop(mut self) {
+        let ended = self.interrupt();
+        assert!(ended.success(), "{ended:?}\n{}", self.stderr());
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_for(&self, condition: impl Fn(&Self) -> bool) {
+        let limit = Instant::now() + Duration::from_secs(20);
+        while !condition(self) {
+            assert!(Instant::now() < limit, "waited in vain:\n{}", self.stderr());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn url(&self, role: &str) -> String {
+        let url = self.run(&["db", "url", "--role", role]);
+        assert_eq!(url.code, 0, "{url:?}");
+        url.stdout.trim().to_owned()
+    }
+
+    pub(crate) fn app(&self) -> Database {
+        Database::from_url(&self.url("app")).unwrap()
+    }
+
+    pub(crate) async fn superuser(&self) -> PgConnection {
+        PgConnection::connect(&self.url("superuser")).await.unwrap()
+    }
+
+    pub(crate) async fn query(&self, query: &str) -> i64 {
+        let query = AssertSqlSafe(query.to_owned());
+        sqlx::query_scalar(query).fetch_one(&mut self.superuser().await).await.unwrap()
+    }
+
+    pub(crate) async fn signal_ids(&self) -> Vec<String> {
+        sqlx::query_scalar("SELECT signal_id FROM signals")
+            .fetch_all(&mut self.superuser().await)
+            .await
+            .unwrap()
+    }
+
+    pub(crate) fn sender(&self) -> Sender {
+        let secret = WebhookSecret::new(self.secret().into()).unwrap();
+        let client = reqwest::Client::new();
+        Sender { client, address: self.address.clone(), secret: std::sync::Arc::new(secret) }
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &[u8], signature: Option<&str>) -> Answer {
+        self.sender().post(path, body, signature).await.unwrap()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        if let Some(postmaster) = self.postmaster() {
+            kill_process(postmaster);
+        }
+    }
+}
+
+/// Sends signed deliveries.
+#[derive(Clone)]
+pub(crate) struct Sender {
+    client: reqwest::Client,
+    address: String,
+    secret: std::sync::Arc<WebhookSecret>,
+}
+
+impl Sender {
+    pub(crate) async fn send(&self, signal_id: &str) -> reqwest::Result<Answer> {
+        let body = format!(
+            r#"{{"signal_id":"{signal_id}","symbol":"BTCUSD","side":"BUY","price":"1.5","quantity":1}}"#
+        );
+        let signature = sign(&self.secret, body.as_bytes());
+        self.post("/webhook/tradingview", body.as_bytes(), Some(&signature)).await
+    }
+
+    async fn post(
+        &self,
+        path: &str,
+        body: &[u8],
+        signature: Option<&str>,
+    ) -> reqwest::Result<Answer> {
+        let mut request =
+            self.client.post(format!("http://{}{path}", self.address)).body(body.to_vec());
+        if let Some(signature) = signature {
+            request = request.header("X-TradingView-Signature", signature);
+        }
+        let answer = request.send().await?;
+        Ok(Answer { status: answer.status().as_u16(), body: answer.json().await? })
+    }
+}
+
+pub(crate) async fn send(program: &Program, signal_id: &str) -> Answer {
+    program.sender().send(signal_id).await.unwrap()
+}
+
+/// SIGKILL.
+pub(crate) fn kill_process(pid: i32) {
+    let _ = signal_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
+}
+
+/// Runs statements as the superuser.
+pub(crate) async fn sql(program: &Program, statements: &str) {
+    let statements = AssertSqlSafe(statements.to_owned());
+    sqlx::raw_sql(statements).execute(&mut program.superuser().await).await.unwrap();
+}
