@@ -109,7 +109,9 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             Command::Migrate => migrate_database(&config, clock).await?,
             Command::Verify(args) => return Ok(verify::run(args, &config, clock).await),
             Command::SignWebhook(args) => sign::run(&args, config)?,
-            Command::Db(DbCommand::Url { role }) => println!("{}", database_url(&config, role).await?),
+            Command::Db(DbCommand::Url { role }) => {
+                println!("{}", database_url(&config, role).await?)
+            }
             Command::Config => println!("{:#}", config.redacted()),
             Command::Openapi => println!("{}", crate::http::document().to_pretty_json()?),
         }
@@ -147,8 +149,7 @@ async fn migrate_database(config: &Config, clock: Clock) -> Result<(), Failure> 
         println!("the database is up to date");
         return Ok(());
     }
-    let (appender, writer) =
-        Appender::start(migrator.as_owner(), BatchSettings::default(), clock);
+    let (appender, writer) = Appender::start(migrator.as_owner(), BatchSettings::default(), clock);
     let event = NewSecurityEvent {
         event_type: EventType::MigrationApplied,
         actor: migrator.user().to_owned(),

@@ -166,7 +166,10 @@ impl Variables {
         for (name, _) in &ours {
             let base = name.strip_suffix("_FILE").unwrap_or(name);
             // Variables of the tests and of docker images may start alike.
-            if name.starts_with("LEDGER_") && !name.starts_with("LEDGER_TEST_") && !KNOWN.contains(&base) {
+            if name.starts_with("LEDGER_")
+                && !name.starts_with("LEDGER_TEST_")
+                && !KNOWN.contains(&base)
+            {
                 return Err(ConfigError::new(name, "is not a setting of audit-ledger"));
             }
         }

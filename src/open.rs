@@ -1,8 +1,8 @@
 //! Finds the ledger that the configuration means: a database that somebody runs, or the private
 //! PostgreSQL, which is made, started and migrated as needed.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::OpenOptions;
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -35,6 +35,12 @@ pub enum OpenError {
     /// A setting is missing or wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A command has nothing to work on.
+    #[error(
+        "there is no ledger in {}: start `audit-ledger serve`, or set LEDGER_DATA_DIR or \
+         DATABASE_URL", .0.display()
+    )]
+    NoLedger(PathBuf),
     /// A secret of the service's own cannot be kept.
     #[error("{path}: {source}", path = path.display())]
     SecretFile {
@@ -63,7 +69,13 @@ impl OpenLedger {
             ensure_suitable(&app).await?;
             return Ok(Self { app, private: None });
         }
-        let private = PrivatePostgres::open(&postgres_settings(config), access).await?;
+        let settings = postgres_settings(config);
+        let data_dir = postgres::resolve_data_dir(&settings)?;
+        // A command in the wrong folder must not find an empty ledger there.
+        if access == Access::Attach && !data_dir.exists() {
+            return Err(OpenError::NoLedger(data_dir));
+        }
+        let private = PrivatePostgres::open(&settings, access).await?;
         match Self::prepare(&private).await {
             Ok(app) => Ok(Self { app, private: Some(private) }),
             Err(error) => {
@@ -75,8 +87,11 @@ impl OpenLedger {
 
     async fn prepare(private: &PrivatePostgres) -> Result<Database, StoreError> {
         if !private.is_attached() {
-            create_database(&Database::from_url(&private.superuser_url("postgres"))?, postgres::DATABASE)
-                .await?;
+            create_database(
+                &Database::from_url(&private.superuser_url("postgres"))?,
+                postgres::DATABASE,
+            )
+            .await?;
             let superuser = Database::from_url(&private.superuser_url(postgres::DATABASE))?;
             let applied = migrate(&superuser).await?;
             if !applied.is_empty() {
@@ -124,12 +139,19 @@ pub fn signing_secrets(config: Config) -> Result<Vec<WebhookSecret>, OpenError> 
         return Err(no_secret().into());
     }
     let data_dir = postgres::resolve_data_dir(&postgres_settings(&config))?;
+    if !secret_path(&data_dir).exists() {
+        return Err(OpenError::NoLedger(data_dir));
+    }
     Ok(vec![kept_webhook_secret(&data_dir)?])
+}
+
+fn secret_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("webhook.secret")
 }
 
 /// The secret in `webhook.secret`, made at the first call.
 fn kept_webhook_secret(data_dir: &Path) -> Result<WebhookSecret, OpenError> {
-    let path = data_dir.join("webhook.secret");
+    let path = secret_path(data_dir);
     let secret = read_or_make(&path)
         .map_err(|source| OpenError::SecretFile { path: path.clone(), source })?;
     let mut secrets = webhook_secrets(Some(secret))?;
@@ -140,12 +162,8 @@ fn kept_webhook_secret(data_dir: &Path) -> Result<WebhookSecret, OpenError> {
 }
 
 fn read_or_make(path: &Path) -> io::Result<SecretString> {
-    match File::open(path) {
-        Ok(mut file) => {
-            let mut secret = String::new();
-            file.read_to_string(&mut secret)?;
-            Ok(secret.into())
-        }
+    match std::fs::read_to_string(path) {
+        Ok(secret) => Ok(secret.into()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => make(path),
         Err(error) => Err(error),
     }
@@ -154,12 +172,10 @@ fn read_or_make(path: &Path) -> io::Result<SecretString> {
 /// Writes a new secret beside its place and links it there whole: a crash leaves all of it or
 /// nothing, and of two that start at once both use the one that was first.
 fn make(path: &Path) -> io::Result<SecretString> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
     let draft = path.with_extension(format!("draft-{}", std::process::id()));
     let secret = hex::encode(random_bytes::<32>());
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
     file.write_all(secret.as_bytes())?;
     file.sync_all()?;
     let linked = std::fs::hard_link(&draft, path);

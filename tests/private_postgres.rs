@@ -88,7 +88,7 @@ async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 /// This test binary once more, as another process that owns the cluster.
 fn helper(data_dir: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "helper_process", "--ignored", "--nocapture"])
+        .args(["--exact", "helper_process", "--nocapture"])
         .env(HELPER_DATA_DIR, data_dir)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -96,8 +96,8 @@ fn helper(data_dir: &Path) -> Child {
         .unwrap()
 }
 
+/// No test of its own: what [`helper`] runs in the other process.
 #[tokio::test]
-#[ignore = "a helper that other tests start"]
 async fn helper_process() {
     let Some(data_dir) = std::env::var_os(HELPER_DATA_DIR) else {
         return;

@@ -69,7 +69,8 @@ struct Baseline {
 macro_rules! insert_into {
     ($table:literal) => {
         concat!(
-            "INSERT INTO ", $table,
+            "INSERT INTO ",
+            $table,
             " (correlation_id, signal_id, symbol, side, price, quantity, raw_payload_text,
                source_ip, hmac_verified, auth_method, recorded_by, received_at)
              VALUES ($1, $2, $3, $4, $5::text::numeric, $6::text::numeric, $7, $8::text::inet,
@@ -113,8 +114,8 @@ async fn receive(
         source_ip: peer.ip(),
         received_at,
     };
-    let signal = map_signal(&delivery, baseline.clock.new_id())
-        .map_err(|fault| refuse(fault.detail))?;
+    let signal =
+        map_signal(&delivery, baseline.clock.new_id()).map_err(|fault| refuse(fault.detail))?;
     let id = insert(&baseline, signal).await.map_err(|error| refuse(error.to_string()))?;
     Ok((StatusCode::CREATED, Json(id)))
 }

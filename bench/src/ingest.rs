@@ -98,9 +98,7 @@ async fn measure(
     let secret = || WebhookSecret::new(SECRET.into()).expect("long enough");
     let source = Arc::new(Source { name: TRADINGVIEW.to_owned(), secrets: vec![secret()] });
     let handle = Handle::new();
-    let target = |address| {
-        Arc::new(Target { address, secret: secret(), next: AtomicU64::new(0) })
-    };
+    let target = |address| Arc::new(Target { address, secret: secret(), next: AtomicU64::new(0) });
     let mut targets = Vec::new();
     let (listener, address) = listen()?;
     let service = service(Database::from_url(&postgres.url(Role::App))?, source.clone());
@@ -124,7 +122,8 @@ async fn measure(
         }
         let plain = runs[1].clone();
         for ((what, _), runs) in targets.iter().zip(runs) {
-            let ratios = runs.iter().zip(&plain).map(|(run, plain)| run.per_second / plain.per_second);
+            let ratios =
+                runs.iter().zip(&plain).map(|(run, plain)| run.per_second / plain.per_second);
             lines.push(Line {
                 connections,
                 what,

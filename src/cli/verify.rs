@@ -50,9 +50,9 @@ pub(super) async fn run(args: Args, config: &Config, clock: Clock) -> ExitCode {
         Ok(ledger) => ledger,
         Err(error) => return could_not_finish(&args, &error.to_string()),
     };
-    let code = check(&args, &ledger, clock).await.unwrap_or_else(|error| {
-        could_not_finish(&args, &error.to_string())
-    });
+    let code = check(&args, &ledger, clock)
+        .await
+        .unwrap_or_else(|error| could_not_finish(&args, &error.to_string()));
     ledger.close().await;
     code
 }

@@ -11,8 +11,8 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-use super::problem::{Code, Problem};
 use super::Service;
+use super::problem::{Code, Problem};
 use crate::store::{Database, migrate};
 
 /// How long an answer of the database counts: probes of many clients make one question.

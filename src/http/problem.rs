@@ -49,11 +49,9 @@ impl Code {
     /// The status of a refusal that is not of a delivery's body, and what the code means.
     fn parts(self) -> (&'static str, StatusCode, &'static str) {
         match self {
-            Self::PrecisionLoss => (
-                "AUD-001",
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "A number would lose digits",
-            ),
+            Self::PrecisionLoss => {
+                ("AUD-001", StatusCode::UNPROCESSABLE_ENTITY, "A number would lose digits")
+            }
             Self::SignatureMissing => {
                 ("SEC-001", StatusCode::UNAUTHORIZED, "The signature is missing")
             }
@@ -62,26 +60,20 @@ impl Code {
                 ("SEC-004", StatusCode::UNAUTHORIZED, "The signature cannot be read")
             }
             Self::UnreadableBody => ("VAL-001", StatusCode::BAD_REQUEST, "The body cannot be read"),
-            Self::InvalidField => (
-                "VAL-002",
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "A field is missing or invalid",
-            ),
+            Self::InvalidField => {
+                ("VAL-002", StatusCode::UNPROCESSABLE_ENTITY, "A field is missing or invalid")
+            }
             Self::Conflict => {
                 ("IDP-001", StatusCode::CONFLICT, "The key is taken by other content")
             }
             Self::NotFound => ("NTF-001", StatusCode::NOT_FOUND, "There is nothing here"),
-            Self::MethodNotAllowed => (
-                "MTH-001",
-                StatusCode::METHOD_NOT_ALLOWED,
-                "The method is not allowed here",
-            ),
+            Self::MethodNotAllowed => {
+                ("MTH-001", StatusCode::METHOD_NOT_ALLOWED, "The method is not allowed here")
+            }
             Self::TooLarge => ("LIM-001", StatusCode::PAYLOAD_TOO_LARGE, "The body is too large"),
-            Self::Unavailable => (
-                "SYS-001",
-                StatusCode::SERVICE_UNAVAILABLE,
-                "The ledger cannot record this now",
-            ),
+            Self::Unavailable => {
+                ("SYS-001", StatusCode::SERVICE_UNAVAILABLE, "The ledger cannot record this now")
+            }
             Self::Internal => {
                 ("SYS-002", StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong")
             }

@@ -12,9 +12,9 @@ use serde::Serialize;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
+use super::Service;
 use super::problem::{Code, Problem, REQUEST_ID};
 use super::telemetry::client_address;
-use super::Service;
 use crate::appender::AppendError;
 use crate::chains::Receipt;
 use crate::webhook::auth::{AuthError, authenticate};
@@ -96,9 +96,10 @@ pub(super) async fn receive(
         received_at,
     };
     // On a task of its own: a sender that hangs up does not stop what it has sent.
-    let recorded = tokio::spawn(async move {
-        record(delivery, &service.appender, service.clock, deadline).await
-    });
+    let recorded =
+        tokio::spawn(
+            async move { record(delivery, &service.appender, service.clock, deadline).await },
+        );
     match recorded.await {
         Ok(Ok(outcome)) => answer(outcome),
         Ok(Err(error)) => Err(not_recorded(&error)),
@@ -139,7 +140,9 @@ fn not_authenticated(error: AuthError) -> Problem {
 
 fn not_recorded(error: &AppendError) -> Problem {
     match error {
-        AppendError::Unavailable(why) => Problem::new(Code::Unavailable, why.clone()).retry_after(1),
+        AppendError::Unavailable(why) => {
+            Problem::new(Code::Unavailable, why.clone()).retry_after(1)
+        }
         AppendError::Refused { sqlstate, constraint } => {
             let id = REQUEST_ID.try_with(ToString::to_string).unwrap_or_default();
             tracing::error!(request_id = id, sqlstate, constraint, "a delivery cannot be kept");

@@ -26,8 +26,7 @@ pub(crate) struct Ended {
 /// Runs a command with these variables and no others of the ledger.
 pub(crate) fn audit_ledger(arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
     let folder = tempfile::tempdir().unwrap();
-    let output =
-        command(&folder).args(arguments).envs(variables.iter().copied()).output().unwrap();
+    let output = command(&folder).args(arguments).envs(variables.iter().copied()).output().unwrap();
     Ended {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8(output.stdout).unwrap(),
@@ -111,10 +110,8 @@ impl Program {
     /// Runs another command on the same ledger.
     pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
         let data_dir = self.data_dir();
-        let variables = [
-            ("LEDGER_DATA_DIR", data_dir.to_str().unwrap()),
-            ("LEDGER_LISTEN", "127.0.0.1:0"),
-        ];
+        let variables =
+            [("LEDGER_DATA_DIR", data_dir.to_str().unwrap()), ("LEDGER_LISTEN", "127.0.0.1:0")];
         audit_ledger(arguments, &variables)
     }
 
