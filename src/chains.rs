@@ -82,11 +82,11 @@ pub struct Receipt {
     /// The chain.
     pub chain: Cow<'static, str>,
     /// The row's position in the chain, from 1.
-    #[serde(serialize_with = "id_as_number")]
+    #[serde(serialize_with = "as_number")]
     #[schema(value_type = i64, minimum = 1)]
     pub id: RowId,
     /// The row's position in the log over all chains, from 0.
-    #[serde(serialize_with = "leaf_as_number")]
+    #[serde(serialize_with = "as_number")]
     #[schema(value_type = u64)]
     pub leaf_index: LeafIndex,
     /// SHA-256 over `prev_hash` and the canonical row.
@@ -136,12 +136,8 @@ fn as_text<S: Serializer>(hash: &RowHash, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(hash)
 }
 
-fn id_as_number<S: Serializer>(id: &RowId, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_i64(id.0)
-}
-
-fn leaf_as_number<S: Serializer>(leaf: &LeafIndex, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_u64(leaf.0)
+fn as_number<T: Copy + Into<i128>, S: Serializer>(number: &T, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_i128((*number).into())
 }
 
 fn text(text: impl Into<Cow<'static, str>>) -> Value<'static> {

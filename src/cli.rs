@@ -35,7 +35,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve HTTP; without DATABASE_URL on a private PostgreSQL.
+    /// Serve HTTP; without `DATABASE_URL` on a private PostgreSQL.
     Serve,
     /// Bring the database to this program's schema.
     Migrate,
@@ -110,7 +110,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             Command::Verify(args) => return Ok(verify::run(args, &config, clock).await),
             Command::SignWebhook(args) => sign::run(&args, config)?,
             Command::Db(DbCommand::Url { role }) => {
-                println!("{}", database_url(&config, role).await?)
+                println!("{}", database_url(&config, role).await?);
             }
             Command::Config => println!("{:#}", config.redacted()),
             Command::Openapi => println!("{}", crate::http::document().to_pretty_json()?),

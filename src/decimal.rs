@@ -34,10 +34,9 @@ pub fn parse(literal: &str, precision: u8, scale: u8) -> Result<i128, DecimalErr
         return Ok(0);
     }
     // value = digits * 10^shift units
-    let shift = number.exponent.ok_or(loss)? - number.fraction.len() as i64
-        + dropped_zeros as i64
-        + i64::from(scale);
-    if shift < 0 || digits.len() as i64 + shift > i64::from(precision) {
+    let shift =
+        number.exponent.ok_or(loss)? - count(number.fraction) + dropped_zeros + i64::from(scale);
+    if shift < 0 || count(&digits) + shift > i64::from(precision) {
         return Err(loss);
     }
     let mut units = digits.iter().fold(0_i128, |sum, digit| sum * 10 + i128::from(digit - b'0'));
@@ -54,8 +53,8 @@ pub fn fits_jsonb(literal: &str) -> bool {
     let Some(number) = JsonNumber::parse(literal) else { return false };
     // numeric's own reader refuses an exponent above half of the type's range.
     let Some(exponent) = number.exponent else { return false };
-    let integer_digits = number.integer.len() as i64 + exponent;
-    let fraction_digits = number.fraction.len() as i64 - exponent;
+    let integer_digits = count(number.integer) + exponent;
+    let fraction_digits = count(number.fraction) - exponent;
     integer_digits <= MAX_INTEGER_DIGITS && fraction_digits <= MAX_FRACTION_DIGITS
 }
 
@@ -105,14 +104,19 @@ impl<'a> JsonNumber<'a> {
     }
 
     /// The digits without leading and trailing zeros, and how many trailing ones were dropped.
-    fn significant_digits(&self) -> (Vec<u8>, usize) {
+    fn significant_digits(&self) -> (Vec<u8>, i64) {
         let mut digits = [self.integer, self.fraction].concat();
-        let all = digits.len();
+        let all = count(&digits);
         let kept = digits.iter().rposition(|&digit| digit != b'0').map_or(0, |last| last + 1);
         digits.truncate(kept);
+        let dropped = all - count(&digits);
         let leading = digits.iter().take_while(|&&digit| digit == b'0').count();
-        (digits.split_off(leading), all - kept)
+        (digits.split_off(leading), dropped)
     }
+}
+
+fn count(digits: &[u8]) -> i64 {
+    i64::try_from(digits.len()).unwrap_or(i64::MAX)
 }
 
 fn split_digits(bytes: &[u8]) -> (&[u8], &[u8]) {

@@ -53,12 +53,12 @@ pub struct Service {
 }
 
 /// Every route that the service has; `/metrics` only where it has no address of its own.
-pub fn router(service: Service, with_metrics: bool) -> Router {
+pub fn router(service: &Service, with_metrics: bool) -> Router {
     let max_body_bytes = service.max_body_bytes;
     let (mut routes, api) = api_routes().with_state(service.clone()).split_for_parts();
     routes = routes.route("/openapi.json", get(move || async { axum::Json(api) }));
     if with_metrics {
-        routes = routes.merge(metrics_router(&service));
+        routes = routes.merge(metrics_router(service));
     }
     #[cfg(feature = "docs-ui")]
     {

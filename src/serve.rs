@@ -103,7 +103,7 @@ async fn run(
         let routes = http::metrics_only(&service);
         servers.push(tokio::spawn(http::serve(listener, routes, handle.clone())));
     }
-    let routes = http::router(service, !has_own_metrics);
+    let routes = http::router(&service, !has_own_metrics);
     servers.push(tokio::spawn(http::serve(listener, routes, handle.clone())));
     println!("{welcome}");
 

@@ -71,7 +71,8 @@ async fn the_vectors_of_both_signatures_are_accepted() {
 
     // The vector's time is in the past: with a clock that stands there the signature is taken,
     // and nothing is appended, since the database's clock is far away.
-    let offset = TimeDelta::seconds(timestamp) - TimeDelta::seconds(audit_ledger::clock::Clock::system().now().timestamp());
+    let offset = TimeDelta::seconds(timestamp)
+        - TimeDelta::seconds(audit_ledger::clock::Clock::system().now().timestamp());
     let clock = audit_ledger::clock::Clock::wrong_by(offset);
     let server = Server::start_with(&ledger, &secrets, clock).await;
     let (id, signature) = (text(&standard["webhook-id"]), text(&standard["webhook-signature"]));

@@ -102,7 +102,7 @@ async fn measure(
     let mut targets = Vec::new();
     let (listener, address) = listen()?;
     let service = service(Database::from_url(&postgres.url(Role::App))?, source.clone());
-    tokio::spawn(http::serve(listener, http::router(service, false), handle.clone()));
+    tokio::spawn(http::serve(listener, http::router(&service, false), handle.clone()));
     targets.push(("ledger", target(address)));
     for (what, insert) in [("plain", baseline::PLAIN), ("trigger", baseline::TRIGGER)] {
         let (listener, address) = listen()?;

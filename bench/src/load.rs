@@ -51,19 +51,16 @@ pub(crate) async fn closed_loop(
     }
     let elapsed = started.elapsed().as_secs_f64();
     latencies.sort_by(f64::total_cmp);
-    let at = |share: f64| {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index")]
-        let place = (latencies.len() as f64 * share) as usize;
-        latencies.get(place.min(latencies.len() - 1)).copied().unwrap_or_default()
-    };
     if latencies.is_empty() {
         return Err("no delivery was answered".into());
     }
+    let at =
+        |per_mille: usize| latencies[(latencies.len() * per_mille / 1000).min(latencies.len() - 1)];
     Ok(Measured {
-        per_second: latencies.len() as f64 / elapsed,
-        p50_ms: at(0.5),
-        p99_ms: at(0.99),
-        max_ms: at(1.0),
+        per_second: f64::from(u32::try_from(latencies.len())?) / elapsed,
+        p50_ms: at(500),
+        p99_ms: at(990),
+        max_ms: at(1000),
     })
 }
 

@@ -17,7 +17,7 @@ pub(super) struct Args {
     /// The source that it is sent to.
     #[arg(long, default_value = TRADINGVIEW)]
     source: String,
-    /// The service's address; that of LEDGER_LISTEN if not given.
+    /// The service's address; that of `LEDGER_LISTEN` if not given.
     #[arg(long)]
     url: Option<String>,
     /// Print the signature alone.

@@ -91,7 +91,9 @@ async fn check(args: &Args, ledger: &OpenLedger, clock: Clock) -> Result<ExitCod
         println!("{:#}", as_json(&report, &notes));
     } else {
         print(&report);
-        notes.iter().for_each(|note| eprintln!("audit-ledger: {note}"));
+        for note in &notes {
+            eprintln!("audit-ledger: {note}");
+        }
     }
     Ok(ExitCode::from(match report.verdict() {
         Verdict::Verified => VERIFIED,

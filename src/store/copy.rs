@@ -244,10 +244,10 @@ fn decode_field(ty: ColumnType, field: &[u8]) -> Option<Value<'_>> {
         ColumnType::Uuid => Value::Uuid(field.try_into().ok()?),
         ColumnType::Inet => decode_inet(field)?,
         ColumnType::Timestamp => {
-            match i64::from_be_bytes(field.try_into().ok()?).checked_add(POSTGRES_EPOCH_MICROS) {
-                Some(micros) => Value::Timestamp(micros),
-                None => Value::Unhashable("an infinite time"),
-            }
+            let micros = i64::from_be_bytes(field.try_into().ok()?);
+            micros
+                .checked_add(POSTGRES_EPOCH_MICROS)
+                .map_or(Value::Unhashable("an infinite time"), Value::Timestamp)
         }
         ColumnType::Document => Value::Document(Cow::Borrowed(std::str::from_utf8(field).ok()?)),
         ColumnType::Bytes => Value::Bytes(Cow::Borrowed(field)),
@@ -283,12 +283,11 @@ fn decode_numeric(field: &[u8], precision: u8, scale: u8) -> Option<Value<'stati
     let mut units: i128 = 0;
     for digit in digits.chunks_exact(2) {
         let digit = i128::from(u16::from_be_bytes([digit[0], digit[1]]));
-        let part = match u32::try_from(place) {
-            Ok(place) => 10_i128.checked_pow(place).and_then(|power| digit.checked_mul(power)),
-            Err(_) => {
-                let power = 10_i128.checked_pow(place.unsigned_abs());
-                power.filter(|power| digit % power == 0).map(|power| digit / power)
-            }
+        let power = 10_i128.checked_pow(place.unsigned_abs());
+        let part = if place >= 0 {
+            power.and_then(|power| digit.checked_mul(power))
+        } else {
+            power.filter(|power| digit % power == 0).map(|power| digit / power)
         };
         match part.and_then(|part| units.checked_add(part)) {
             Some(sum) if sum < bound(precision) => units = sum,

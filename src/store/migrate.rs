@@ -15,6 +15,7 @@ const OLDEST_SERVER: i32 = 150_000;
 
 impl Database {
     /// The same login, acting as the owner of the ledger's objects from the first statement on.
+    #[must_use]
     pub fn as_owner(&self) -> Self {
         Self { options: self.options.clone().options([("role", OWNER)]) }
     }

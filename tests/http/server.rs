@@ -75,7 +75,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let handle = Handle::new();
-        let routes = http::router(service, true);
+        let routes = http::router(&service, true);
         Self {
             clock,
             address,

@@ -17,8 +17,14 @@ pub struct LeafIndex(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TreeSize(pub u64);
 
-macro_rules! display_as_number {
+macro_rules! is_a_number {
     ($($name:ident),*) => {$(
+        impl From<$name> for i128 {
+            fn from(number: $name) -> Self {
+                number.0.into()
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 self.0.fmt(f)
@@ -26,7 +32,7 @@ macro_rules! display_as_number {
         }
     )*};
 }
-display_as_number!(RowId, LeafIndex, TreeSize);
+is_a_number!(RowId, LeafIndex, TreeSize);
 
 /// A SHA-256 row hash, or the genesis value that stands before a chain's first row.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
