@@ -96,12 +96,13 @@ impl Program {
 
     async fn wait_until_ready(&mut self) {
         let limit = Instant::now() + Duration::from_secs(30);
-        while reqwest::get(format!("http://{}/readyz", self.address))
-            .await
-            .is_ok_and(|answer| answer.status() == 200)
-            == false
-        {
-            assert!(self.process.try_wait().unwrap().is_none(), "it ended:\n{}", self.stderr());
+        let ready = async || {
+            let answer = reqwest::get(format!("http://{}/readyz", self.address)).await;
+            answer.is_ok_and(|answer| answer.status() == 200)
+        };
+        while !ready().await {
+            let ended = self.process.try_wait().unwrap();
+            assert!(ended.is_none(), "{ended:?}:\n{}", self.stderr());
             assert!(Instant::now() < limit, "not ready:\n{}", self.stderr());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

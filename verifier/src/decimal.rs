@@ -40,7 +40,7 @@ pub fn write(units: i128, scale: u8, out: &mut Vec<u8>) {
     }
 }
 
-/// The canonical text as a string; see [`write`].
+/// The canonical text as a string; see [`write()`].
 pub fn to_string(units: i128, scale: u8) -> String {
     let mut out = Vec::with_capacity(40);
     write(units, scale, &mut out);
