@@ -138,8 +138,8 @@ CREATE TABLE public.ledger_log (
     CONSTRAINT ledger_log_chain_id_key UNIQUE (chain, id)
 );
 
--- Every check of a chain or of the log, kept for ever. A check that could not finish has
--- finished = false and no verdict.
+-- Every check of a chain or of the log, kept for ever. `id`, `checked_by` and `checked_at` are the
+-- database's own word: nobody may insert them.
 CREATE TABLE public.integrity_checks (
     id bigint GENERATED ALWAYS AS IDENTITY,
     -- Shared by the chains that one run looked at.
@@ -154,7 +154,10 @@ CREATE TABLE public.integrity_checks (
     -- Rows that the range must hold, and rows that were read.
     expected_count bigint NOT NULL,
     actual_count bigint NOT NULL,
+    -- Whether everything in the range was looked at.
     finished boolean NOT NULL,
+    -- The verdict; NULL where there is none: no row was there, or the check could not finish and
+    -- had found nothing until then.
     chain_valid boolean,
     -- All findings; `findings` lists the first thousand of them.
     findings_count bigint NOT NULL,
@@ -162,9 +165,9 @@ CREATE TABLE public.integrity_checks (
     duration_ms bigint NOT NULL,
     -- Version of the program that checked.
     checked_with varchar(40) NOT NULL,
-    -- The database login that wrote this row, by the database's own word.
+    -- The database login that wrote this row.
     checked_by name NOT NULL DEFAULT SESSION_USER,
     checked_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     CONSTRAINT integrity_checks_pkey PRIMARY KEY (id),
-    CONSTRAINT integrity_checks_verdict CHECK ((chain_valid IS NOT NULL) = finished)
+    CONSTRAINT integrity_checks_verdict CHECK (finished OR chain_valid IS NOT TRUE)
 );

@@ -51,12 +51,13 @@ BEGIN
             INTO head_hash, head_time USING batch.first_id - 1;
     END IF;
 
-    -- A time may be up to a minute older than the statement, since the clock was read before it;
-    -- where the clock stepped back, it repeats that of the row before.
+    -- A time may be up to a minute old, since the clock was read before the rows were sent; where
+    -- the clock stepped back, it repeats that of the row before. Now is the clock's now: the start
+    -- of the statement is the client's to choose, who may sleep in it.
     IF (batch.follows
         AND batch.first_prev_hash = head_hash
         AND batch.first_time >= head_time
-        AND (batch.first_time >= statement_timestamp() - interval '60 s'
+        AND (batch.first_time >= clock_timestamp() - interval '60 s'
              OR batch.first_time = head_time)
         AND batch.last_time <= greatest(clock_timestamp(), head_time)) IS NOT TRUE
     THEN
@@ -206,23 +207,25 @@ $$;
 
 -- Ends sessions that hold the ledger's lock and have been idle in their transaction for five
 -- seconds: an appender never waits for its client inside one. Returns whom it ended. The bound
--- is fixed here, so that nobody can use this to end a writer at work.
+-- is fixed here, so that nobody can use this to end a writer at work. A superuser's session is not
+-- the owner's to end.
 CREATE FUNCTION public.ledger_end_idle_lock_holders()
     RETURNS TABLE (pid integer, login name, client inet, application text)
     LANGUAGE sql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT held.pid, activity.usename, activity.client_addr, activity.application_name
-    FROM pg_locks AS held
-    JOIN pg_stat_activity AS activity ON activity.pid = held.pid
-    CROSS JOIN LATERAL pg_terminate_backend(held.pid, 0) AS ended
-    WHERE held.locktype = 'relation'
-      AND held.relation = 'public.ledger_lock'::regclass
-      AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-      AND held.mode = 'ExclusiveLock' AND held.granted
-      AND activity.state IN ('idle in transaction', 'idle in transaction (aborted)')
-      AND activity.state_change < clock_timestamp() - interval '5 s'
-      AND ended
+    WITH holders AS MATERIALIZED (
+        SELECT held.pid, activity.usename, activity.client_addr, activity.application_name
+        FROM pg_locks AS held
+        JOIN pg_stat_activity AS activity ON activity.pid = held.pid
+        JOIN pg_roles AS role ON role.oid = activity.usesysid AND NOT role.rolsuper
+        WHERE held.locktype = 'relation'
+          AND held.relation = 'public.ledger_lock'::regclass
+          AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+          AND held.mode = 'ExclusiveLock' AND held.granted
+          AND activity.state IN ('idle in transaction', 'idle in transaction (aborted)')
+          AND activity.state_change < clock_timestamp() - interval '5 s')
+    SELECT * FROM holders WHERE pg_terminate_backend(pid, 0)
 $$;
 
 -- Takes the right to run a check until the transaction ends; fails with lock_not_available
@@ -236,13 +239,14 @@ BEGIN
 END
 $$;
 
--- Whether a generated document still equals its text. The text may be no JSON any more once
--- somebody has changed it: that is a "no", not an error.
+-- Whether a generated document still equals its text, spelling of numbers included (for jsonb 1
+-- and 1.00 are equal). The text may be no JSON any more once somebody has changed it: that is a
+-- "no", not an error.
 CREATE FUNCTION public.ledger_document_matches(original text, document jsonb) RETURNS boolean
     LANGUAGE plpgsql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    RETURN document IS NOT DISTINCT FROM original::jsonb;
+    RETURN document::text IS NOT DISTINCT FROM original::jsonb::text;
 EXCEPTION WHEN data_exception THEN
     RETURN false;
 END
@@ -263,6 +267,7 @@ AS $$
 DECLARE
     hash_call text;
     document_check text;
+    bad_rows bigint;
     missing_id bigint;
 BEGIN
     IF chain IS NULL OR chain <> ALL (public.ledger_chains()) THEN
@@ -287,6 +292,7 @@ BEGIN
     EXECUTE format($query$
         WITH checked AS (
             SELECT t.id, CASE
+                WHEN t.id IS NULL OR t.id < 1 THEN 'gap'
                 WHEN id_before IS DISTINCT FROM t.id - 1 AND t.id > 1 THEN 'gap'
                 WHEN %2$s IS DISTINCT FROM t.row_hash::text THEN 'content'
                 WHEN t.prev_hash::text IS DISTINCT FROM CASE t.id
@@ -298,14 +304,14 @@ BEGIN
             FROM (SELECT *, lag(id) OVER ids AS id_before, lag(row_hash) OVER ids AS hash_before,
                          lag(created_at) OVER ids AS time_before
                   FROM public.%1$I
-                  WHERE id >= $1 - 1 AND ($2 IS NULL OR id <= $2)
+                  WHERE ($1 <= 1 OR id >= $1 - 1) AND ($2 IS NULL OR id <= $2)
                   WINDOW ids AS (ORDER BY id)) AS t
             LEFT JOIN public.ledger_log AS l ON l.chain = %3$L AND l.id = t.id
-            WHERE t.id >= $1 OR $1 <= 1)
-        SELECT count(*), min(id) FILTER (WHERE finding IS NOT NULL),
+            WHERE $1 <= 1 OR t.id >= $1)
+        SELECT count(*), count(finding), min(id) FILTER (WHERE finding IS NOT NULL),
                (array_agg(finding ORDER BY id) FILTER (WHERE finding IS NOT NULL))[1]
         FROM checked $query$, chain, hash_call, chain, document_check)
-    INTO rows_checked, first_bad_id, finding
+    INTO rows_checked, bad_rows, first_bad_id, finding
     USING from_id, to_id;
 
     EXECUTE format($query$
@@ -316,20 +322,39 @@ BEGIN
     IF missing_id < first_bad_id OR first_bad_id IS NULL AND missing_id IS NOT NULL THEN
         first_bad_id := missing_id;
         finding := 'log_mismatch';
+        bad_rows := bad_rows + 1;
     END IF;
-    valid := CASE WHEN first_bad_id IS NOT NULL THEN false WHEN rows_checked > 0 THEN true END;
+    valid := CASE WHEN bad_rows > 0 THEN false WHEN rows_checked > 0 THEN true END;
     RETURN NEXT;
 END
 $$;
 
--- The same over every chain.
+-- The same over every chain, and the log itself: its leaf indexes have no gap, and its entries
+-- stand for rows of chains that exist. For the log first_bad_id is a leaf index.
 CREATE FUNCTION public.verify_chain_integrity()
     RETURNS TABLE (checked_chain text, rows_checked bigint, valid boolean,
                    first_bad_id bigint, finding text)
-    LANGUAGE sql STABLE
-BEGIN ATOMIC
-    SELECT v.checked_chain, v.rows_checked, v.valid, v.first_bad_id, v.finding
-    FROM unnest(public.ledger_chains()) WITH ORDINALITY AS c (name, place)
-    CROSS JOIN LATERAL public.verify_chain_integrity(c.name, 1, NULL) AS v
-    ORDER BY c.place;
-END;
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+        SELECT v.* FROM unnest(public.ledger_chains()) WITH ORDINALITY AS c (name, place)
+        CROSS JOIN LATERAL public.verify_chain_integrity(c.name, 1, NULL) AS v
+        ORDER BY c.place;
+    RETURN QUERY
+        WITH checked AS (
+            SELECT l.leaf_index, CASE
+                WHEN l.leaf_index IS DISTINCT FROM row_number() OVER (ORDER BY l.leaf_index) - 1
+                    THEN 'gap'
+                WHEN (l.chain = ANY (public.ledger_chains())) IS NOT TRUE THEN 'log_mismatch'
+            END AS finding
+            FROM public.ledger_log AS l)
+        SELECT 'ledger_log', count(*),
+               CASE WHEN count(c.finding) > 0 THEN false WHEN count(*) > 0 THEN true END,
+               min(c.leaf_index) FILTER (WHERE c.finding IS NOT NULL),
+               (array_agg(c.finding ORDER BY c.leaf_index)
+                FILTER (WHERE c.finding IS NOT NULL))[1]
+        FROM checked AS c;
+END
+$$;

@@ -21,7 +21,10 @@ $$;
 CALL public.ledger_grant_rights('public.signals', true);
 CALL public.ledger_grant_rights('public.security_events', true);
 CALL public.ledger_grant_rights('public.quarantined_deliveries', true);
-CALL public.ledger_grant_rights('public.integrity_checks', true);
+CALL public.ledger_grant_rights('public.integrity_checks', false);
+GRANT INSERT (run_id, chain, kind, range_start, range_end, expected_count, actual_count, finished,
+              chain_valid, findings_count, findings, duration_ms, checked_with)
+    ON public.integrity_checks TO app_trading;
 CALL public.ledger_grant_rights('public.ledger_log', false);
 
 -- Which attempts were refused; read by the service, moved by the guard alone.

@@ -13,12 +13,15 @@ find_postgres() {
         [ -x "$LEDGER_PG_BINDIR/initdb" ] && echo "$LEDGER_PG_BINDIR"
         return
     fi
-    local folder
+    local folder version
     for folder in "$(pg_config --bindir 2>/dev/null || true)" /usr/lib/postgresql/*/bin \
         /usr/pgsql-*/bin /usr/bin /opt/homebrew/opt/postgresql@*/bin \
         /usr/local/opt/postgresql@*/bin /Applications/Postgres.app/Contents/Versions/*/bin; do
-        [ -x "$folder/initdb" ] && [ -x "$folder/postgres" ] && echo "$folder"
-    done | tail -n 1
+        [ -x "$folder/initdb" ] && [ -x "$folder/postgres" ] || continue
+        # "postgres (PostgreSQL) 15.8 (…)"
+        version=$("$folder/postgres" --version | sed 's/^[^0-9]*\([0-9]*\).*/\1/')
+        [ "$version" -ge 15 ] && echo "$version $folder"
+    done | sort -n | tail -n 1 | cut -d ' ' -f 2-
 }
 
 need_postgres() {

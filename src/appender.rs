@@ -5,10 +5,12 @@
 //! half-way. A row is answered after its commit and never before.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -20,13 +22,18 @@ use crate::store::{Database, StoreError};
 
 /// Rows that may wait; one more is answered at once that the ledger is overloaded.
 pub const QUEUE_ROWS: usize = 8192;
+/// Bytes of documents that may wait.
+const QUEUE_BYTES: u32 = 64 << 20;
 /// Bytes of documents in one batch, beyond which it is closed.
 const BATCH_BYTES: usize = 8 << 20;
 /// The longest that a transaction or a commit may take before its connection is given up. Senders
 /// are answered after 2.5 s; the lock's own timeout is 2 s.
 const STATEMENT_LIMIT: Duration = Duration::from_millis(2_200);
-/// Pause before a failed batch is tried again.
+/// Pause before a failed batch is tried again; doubled each time up to the longest.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_RETRY_PAUSE: Duration = Duration::from_millis(400);
+/// How long the writer tries to record an event of its own.
+const OWN_ROW_LIMIT: Duration = Duration::from_secs(30);
 
 /// How batches are made.
 #[derive(Clone, Copy, Debug)]
@@ -62,18 +69,30 @@ pub enum AppendError {
 
 struct Pending {
     row: NewRow,
-    /// Absent for rows that the Appender itself records.
-    reply: Option<oneshot::Sender<Result<Appended, AppendError>>>,
+    waiting: Waiting,
+    /// The row's share of [`QUEUE_BYTES`].
+    _share: Option<OwnedSemaphorePermit>,
+}
+
+/// Who wants to know what becomes of a row.
+enum Waiting {
+    /// Whoever appends it, until their deadline.
+    Caller(oneshot::Sender<Result<Appended, AppendError>>),
+    /// The writer itself, until then.
+    Writer(Instant),
 }
 
 impl Pending {
     /// Whether somebody still waits for it.
     fn is_wanted(&self) -> bool {
-        self.reply.as_ref().is_none_or(|reply| !reply.is_closed())
+        match &self.waiting {
+            Waiting::Caller(reply) => !reply.is_closed(),
+            Waiting::Writer(until) => Instant::now() < *until,
+        }
     }
 
     fn answer(self, answer: Result<Appended, AppendError>) {
-        if let Some(reply) = self.reply {
+        if let Waiting::Caller(reply) = self.waiting {
             // Nobody listens any more where the deadline has passed.
             let _ = reply.send(answer);
         }
@@ -84,6 +103,7 @@ impl Pending {
 #[derive(Clone, Debug)]
 pub struct Appender {
     queue: mpsc::Sender<Pending>,
+    bytes: Arc<Semaphore>,
 }
 
 impl Appender {
@@ -97,7 +117,8 @@ impl Appender {
         let (queue, rows) = mpsc::channel(QUEUE_ROWS);
         let writer =
             Writer { database, settings, clock, connection: None, own_rows: VecDeque::new() };
-        (Self { queue }, tokio::spawn(writer.run(rows)))
+        let bytes = Arc::new(Semaphore::new(QUEUE_BYTES as usize));
+        (Self { queue, bytes }, tokio::spawn(writer.run(rows)))
     }
 
     /// Appends a row and returns once it is committed, at the latest at the deadline.
@@ -107,13 +128,8 @@ impl Appender {
         deadline: Instant,
     ) -> Result<Appended, AppendError> {
         let (reply, answer) = oneshot::channel();
-        let pending = Pending { row: row.into(), reply: Some(reply) };
-        self.queue.try_send(pending).map_err(|error| {
+        self.enqueue(row.into(), Waiting::Caller(reply)).inspect_err(|_| {
             counter!("ledger_append_rejected_total").increment(1);
-            AppendError::Unavailable(match error {
-                mpsc::error::TrySendError::Full(_) => format!("{QUEUE_ROWS} rows are waiting"),
-                mpsc::error::TrySendError::Closed(_) => "the service is stopping".to_owned(),
-            })
         })?;
         match timeout_at(deadline, answer).await {
             Ok(Ok(answer)) => answer,
@@ -124,6 +140,36 @@ impl Appender {
             }
         }
     }
+}
+
+impl Appender {
+    fn enqueue(&self, row: NewRow, waiting: Waiting) -> Result<(), AppendError> {
+        let full = |what: &str| AppendError::Unavailable(format!("too many {what} are waiting"));
+        let bytes = u32::try_from(row.size_bytes()).unwrap_or(u32::MAX).min(QUEUE_BYTES);
+        let share = Arc::clone(&self.bytes).try_acquire_many_owned(bytes);
+        let share = share.map_err(|_| full("bytes"))?;
+        let pending = Pending { row, waiting, _share: Some(share) };
+        self.queue.try_send(pending).map_err(|error| match error {
+            TrySendError::Full(_) => full("rows"),
+            TrySendError::Closed(_) => {
+                AppendError::Unavailable("the service is stopping".to_owned())
+            }
+        })
+    }
+}
+
+/// Appends one row through a writer of its own, for a command.
+pub async fn append_alone(
+    database: &Database,
+    row: impl Into<NewRow>,
+    clock: Clock,
+) -> Result<(), AppendError> {
+    let (appender, writer) = Appender::start(database.clone(), BatchSettings::default(), clock);
+    let answer = appender.append(row, Instant::now() + OWN_ROW_LIMIT).await;
+    drop(appender);
+    // It ends once its queue is empty; where it cannot, the command does.
+    let _ = timeout(STATEMENT_LIMIT, writer).await;
+    answer.map(drop)
 }
 
 struct Writer {
@@ -161,8 +207,9 @@ impl Writer {
 
     /// Waits for a row and takes what else is there, up to the batch's bounds.
     async fn next_batch(&mut self, queue: &mut mpsc::Receiver<Pending>) -> Option<Vec<Pending>> {
-        let mut batch: Vec<_> =
-            self.own_rows.drain(..).map(|row| Pending { row, reply: None }).collect();
+        let until = Instant::now() + OWN_ROW_LIMIT;
+        let own = |row| Pending { row, waiting: Waiting::Writer(until), _share: None };
+        let mut batch: Vec<_> = self.own_rows.drain(..).map(own).collect();
         if batch.is_empty() {
             batch.push(queue.recv().await?);
         }
@@ -189,6 +236,7 @@ impl Writer {
     /// long as somebody waits for it.
     async fn append_batch(&mut self, batch: Vec<Pending>) {
         let mut parts = vec![batch];
+        let mut pause = RETRY_PAUSE;
         while let Some(mut part) = parts.pop() {
             part.retain(Pending::is_wanted);
             if part.is_empty() {
@@ -219,7 +267,8 @@ impl Writer {
                 Err(Failure::Passing(error)) => {
                     counter!("ledger_append_failures_total").increment(1);
                     tracing::error!(%error, rows = part.len(), "appending failed");
-                    sleep(RETRY_PAUSE).await;
+                    sleep(pause).await;
+                    pause = LONGEST_RETRY_PAUSE.min(pause * 2);
                     parts.push(part);
                 }
             }
@@ -237,8 +286,7 @@ impl Writer {
             Err(error) => return Err(self.abandon(error).await),
         };
         let Some(witness) = &prepared.witness else {
-            let ended = limited("roll_back", connection.roll_back()).await;
-            self.drop_connection_on_error(ended.is_err());
+            self.roll_back().await;
             return Ok(prepared.outcomes);
         };
         let committed = match timeout(STATEMENT_LIMIT, connection.commit()).await {
@@ -291,20 +339,26 @@ impl Writer {
         Ok(self.connection.insert(connection))
     }
 
-    /// Ends a transaction that failed before its commit. Whatever happened, it leaves no trace:
-    /// if the roll-back does not succeed the connection is closed, and the server does it.
+    /// Ends a transaction that failed before its commit. Whatever happened, it leaves no trace.
     async fn abandon(&mut self, error: StoreError) -> Failure {
-        let Some(connection) = &mut self.connection else { return error.into() };
         if error.sqlstate().is_none() {
+            // The connection broke, or is in the middle of something; the server rolls back.
             self.connection = None;
-            return error.into();
         }
-        let rolled_back = limited("roll_back", connection.roll_back()).await.is_ok();
-        if rolled_back && error.is_lock_timeout() {
+        self.roll_back().await;
+        if error.is_lock_timeout() {
             self.end_idle_lock_holders().await;
         }
-        self.drop_connection_on_error(!rolled_back);
         error.into()
+    }
+
+    /// Rolls back, or closes the connection, so that the server does it.
+    async fn roll_back(&mut self) {
+        if let Some(connection) = &mut self.connection
+            && limited("roll_back", connection.roll_back()).await.is_err()
+        {
+            self.connection = None;
+        }
     }
 
     async fn end_idle_lock_holders(&mut self) {
@@ -324,12 +378,6 @@ impl Writer {
                 }
             }
             Err(error) => tracing::error!(%error, "cannot end who holds the ledger's lock"),
-        }
-    }
-
-    fn drop_connection_on_error(&mut self, failed: bool) {
-        if failed {
-            self.connection = None;
         }
     }
 }

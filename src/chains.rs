@@ -36,6 +36,14 @@ impl NewRow {
         }
     }
 
+    /// When a signal was received.
+    pub fn received_at(&self) -> Option<DateTime<Utc>> {
+        match &self.identity {
+            Identity::Signal { received_at, .. } => Some(*received_at),
+            Identity::Delivery { .. } | Identity::Unique => None,
+        }
+    }
+
     /// Bytes of text and documents, by which a batch is bounded.
     pub fn size_bytes(&self) -> usize {
         let size = |value: &Value<'_>| match value {
@@ -59,9 +67,12 @@ pub enum Identity {
         recorded_by: String,
         /// The idempotency key.
         signal_id: String,
-        /// A key that names the same delivery if that was received at or after this instant:
-        /// of a delivery without an id, the key that it had a minute ago.
-        earlier: Option<(String, DateTime<Utc>)>,
+        /// Keys that name the same delivery if that was received within
+        /// [`signals::SAME_BYTES`]: of a delivery without an id, those that it would have had a
+        /// minute before and after.
+        neighbours: Vec<String>,
+        /// When the delivery was received.
+        received_at: DateTime<Utc>,
         /// SHA-256 of the payload.
         content: [u8; 32],
     },

@@ -3,24 +3,19 @@
 pub mod sign;
 mod verify;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use secrecy::ExposeSecret;
-use serde_json::json;
-use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
 
-use crate::appender::{Appender, BatchSettings};
-use crate::chains::security_events::{EventType, NewSecurityEvent};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::open::{OpenError, OpenLedger, postgres_settings};
+use crate::open::{OpenError, OpenLedger, migrate_and_record, postgres_settings};
 use crate::postgres::{self, Access, PrivatePostgres};
 use crate::store::Database;
-use crate::store::migrate::migrate;
 
 /// Exit code of a command that was called wrongly, or could not do what it was asked.
 const FAILED: u8 = 1;
@@ -99,7 +94,10 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Err(error) if error.not_found() => {}
         Err(error) => return Err(format!(".env: {error}").into()),
     }
-    let config = Config::from_variables(std::env::vars())?;
+    // A variable that is not Unicode is none of ours.
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let config = Config::from_variables(variables)?;
     start_telemetry(&config.log, matches!(command, Command::Serve))?;
     let clock = Clock::system();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -110,10 +108,10 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             Command::Verify(args) => return Ok(verify::run(args, &config, clock).await),
             Command::SignWebhook(args) => sign::run(&args, config)?,
             Command::Db(DbCommand::Url { role }) => {
-                println!("{}", database_url(&config, role).await?);
+                say(database_url(&config, role).await?);
             }
-            Command::Config => println!("{:#}", config.redacted()),
-            Command::Openapi => println!("{}", crate::http::document().to_pretty_json()?),
+            Command::Config => say(format_args!("{:#}", config.redacted())),
+            Command::Openapi => say(crate::http::document().to_pretty_json()?),
         }
         Ok(ExitCode::SUCCESS)
     })
@@ -139,29 +137,17 @@ async fn migrate_database(config: &Config, clock: Clock) -> Result<(), Failure> 
                 .into());
         }
         // Opening the private PostgreSQL migrates it.
-        OpenLedger::open(config, Access::Own).await?.close().await;
-        println!("the private PostgreSQL is up to date");
+        OpenLedger::open(config, Access::Own, clock).await?.close().await;
+        say("the private PostgreSQL is up to date");
         return Ok(());
     };
     let migrator = Database::from_url(url.expose_secret())?;
-    let applied = migrate(&migrator).await?;
+    let applied = migrate_and_record(&migrator, clock).await?;
     if applied.is_empty() {
-        println!("the database is up to date");
-        return Ok(());
+        say("the database is up to date");
+    } else {
+        say(format_args!("applied migrations {applied:?}"));
     }
-    let (appender, writer) = Appender::start(migrator.as_owner(), BatchSettings::default(), clock);
-    let event = NewSecurityEvent {
-        event_type: EventType::MigrationApplied,
-        actor: migrator.user().to_owned(),
-        subject: None,
-        details: json!({ "versions": applied, "version": env!("CARGO_PKG_VERSION") }),
-        source_ip: None,
-    };
-    let within = std::time::Duration::from_secs(10);
-    appender.append(event, Instant::now() + within).await?;
-    drop(appender);
-    writer.await?;
-    println!("applied migrations {applied:?}");
     Ok(())
 }
 
@@ -195,6 +181,11 @@ async fn database_url(config: &Config, role: DbRole) -> Result<String, Failure> 
     Ok(url)
 }
 
+/// Prints a line. Where nobody reads it any more, the command goes on with its work.
+pub fn say(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
 /// A path, or `-` for standard input.
 fn read_input(path: &PathBuf) -> std::io::Result<Vec<u8>> {
     if path.as_os_str() == "-" {
@@ -207,6 +198,6 @@ fn read_input(path: &PathBuf) -> std::io::Result<Vec<u8>> {
 }
 
 /// Opens the ledger for a command.
-async fn open(config: &Config) -> Result<OpenLedger, OpenError> {
-    OpenLedger::open(config, Access::Attach).await
+async fn open(config: &Config, clock: Clock) -> Result<OpenLedger, OpenError> {
+    OpenLedger::open(config, Access::Attach, clock).await
 }

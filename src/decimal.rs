@@ -50,10 +50,15 @@ pub fn parse(literal: &str, precision: u8, scale: u8) -> Result<i128, DecimalErr
 pub fn fits_jsonb(literal: &str) -> bool {
     const MAX_INTEGER_DIGITS: i64 = 131_072;
     const MAX_FRACTION_DIGITS: i64 = 16_383;
+    /// Its reader takes exponents below half of the type's range, for zero too.
+    const MAX_EXPONENT: i64 = i32::MAX as i64 / 2;
     let Some(number) = JsonNumber::parse(literal) else { return false };
-    // numeric's own reader refuses an exponent above half of the type's range.
-    let Some(exponent) = number.exponent else { return false };
-    let integer_digits = count(number.integer) + exponent;
+    let Some(exponent) = number.exponent.filter(|exponent| exponent.abs() < MAX_EXPONENT) else {
+        return false;
+    };
+    let (digits, _) = number.significant_digits();
+    // Zero has no digits before the point, whatever its exponent.
+    let integer_digits = if digits.is_empty() { 0 } else { count(number.integer) + exponent };
     let fraction_digits = count(number.fraction) - exponent;
     integer_digits <= MAX_INTEGER_DIGITS && fraction_digits <= MAX_FRACTION_DIGITS
 }

@@ -100,7 +100,9 @@ pub async fn serve(
     handle: Handle<SocketAddr>,
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
-    let mut server = axum_server::from_tcp(listener)?.handle(handle);
+    // HTTP/1.1 alone, so that the time for a request's head runs from the first moment: a client
+    // that sends nothing is cut off, too.
+    let mut server = axum_server::from_tcp(listener)?.http1_only().handle(handle);
     server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     server.serve(routes.into_make_service_with_connect_info::<SocketAddr>()).await
 }

@@ -8,7 +8,11 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::clock::random_bytes;
+use serde_json::json;
+
+use crate::appender::{AppendError, append_alone};
+use crate::chains::security_events::{EventType, NewSecurityEvent};
+use crate::clock::{Clock, random_bytes};
 use crate::config::{Config, ConfigError, webhook_secrets};
 use crate::postgres::{self, Access, PostgresError, PrivatePostgres};
 use crate::store::migrate::{create_database, ensure_suitable, migrate};
@@ -35,6 +39,9 @@ pub enum OpenError {
     /// A setting is missing or wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// What was done to it could not be put on record.
+    #[error("the migration could not be recorded: {0}")]
+    Append(#[from] AppendError),
     /// A command has nothing to work on.
     #[error(
         "there is no ledger in {}: start `audit-ledger serve`, or set LEDGER_DATA_DIR or \
@@ -51,6 +58,24 @@ pub enum OpenError {
     },
 }
 
+/// Brings a database to this program's schema, puts that on record, and returns the versions that
+/// were applied.
+pub async fn migrate_and_record(migrator: &Database, clock: Clock) -> Result<Vec<i64>, OpenError> {
+    let applied = migrate(migrator).await?;
+    if !applied.is_empty() {
+        tracing::info!(?applied, "migrations applied");
+        let event = NewSecurityEvent {
+            event_type: EventType::MigrationApplied,
+            actor: migrator.user().to_owned(),
+            subject: None,
+            details: json!({ "versions": applied, "version": env!("CARGO_PKG_VERSION") }),
+            source_ip: None,
+        };
+        append_alone(&migrator.as_owner(), event, clock).await?;
+    }
+    Ok(applied)
+}
+
 /// The settings of the private PostgreSQL.
 pub fn postgres_settings(config: &Config) -> postgres::Settings {
     postgres::Settings {
@@ -63,7 +88,7 @@ pub fn postgres_settings(config: &Config) -> postgres::Settings {
 impl OpenLedger {
     /// Opens the ledger and makes sure that its schema is this program's. The private
     /// PostgreSQL is migrated where this process owns it.
-    pub async fn open(config: &Config, access: Access) -> Result<Self, OpenError> {
+    pub async fn open(config: &Config, access: Access, clock: Clock) -> Result<Self, OpenError> {
         if let Some(url) = &config.database_url {
             let app = Database::from_url(url.expose_secret())?;
             ensure_suitable(&app).await?;
@@ -76,16 +101,16 @@ impl OpenLedger {
             return Err(OpenError::NoLedger(data_dir));
         }
         let private = PrivatePostgres::open(&settings, access).await?;
-        match Self::prepare(&private).await {
+        match Self::prepare(&private, clock).await {
             Ok(app) => Ok(Self { app, private: Some(private) }),
             Err(error) => {
                 private.stop().await;
-                Err(error.into())
+                Err(error)
             }
         }
     }
 
-    async fn prepare(private: &PrivatePostgres) -> Result<Database, StoreError> {
+    async fn prepare(private: &PrivatePostgres, clock: Clock) -> Result<Database, OpenError> {
         if !private.is_attached() {
             create_database(
                 &Database::from_url(&private.superuser_url("postgres"))?,
@@ -93,10 +118,7 @@ impl OpenLedger {
             )
             .await?;
             let superuser = Database::from_url(&private.superuser_url(postgres::DATABASE))?;
-            let applied = migrate(&superuser).await?;
-            if !applied.is_empty() {
-                tracing::info!(?applied, "migrations applied");
-            }
+            migrate_and_record(&superuser, clock).await?;
         }
         let app = Database::from_url(&private.url(postgres::Role::App))?;
         ensure_suitable(&app).await?;

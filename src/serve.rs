@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum_server::Handle;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout};
 
 use crate::appender::{AppendError, Appender};
@@ -56,7 +56,10 @@ pub async fn serve(config: Config, clock: Clock) -> Result<(), ServeError> {
     let metrics_listener =
         config.metrics_listen.map(|at| listen(at, "LEDGER_METRICS_LISTEN")).transpose()?;
     let stop = StopSignals::new().map_err(ServeError::Server)?;
-    let ledger = OpenLedger::open(&config, Access::Own).await?;
+    let ledger = tokio::select! {
+        ledger = OpenLedger::open(&config, Access::Own, clock) => ledger?,
+        () = stop.first() => return Ok(()),
+    };
     let served = tokio::select! {
         served = run(&ledger, config, clock, listener, metrics_listener, &stop) => served,
         () = stop.second() => {
@@ -80,12 +83,12 @@ async fn run(
     metrics_listener: Option<TcpListener>,
     stop: &StopSignals,
 ) -> Result<(), ServeError> {
-    let (appender, writer) = Appender::start(ledger.app.clone(), config.batch, clock);
-    record_event(&appender, EventType::ServiceStarted).await?;
     let address = listener.local_addr().map_err(ServeError::Server)?;
-    let max_body_bytes = config.max_body_bytes;
+    let (batch, max_body_bytes) = (config.batch, config.max_body_bytes);
     let secrets = ledger.webhook_secrets(config)?;
     let welcome = welcome(address, &secrets);
+    let (appender, writer) = Appender::start(ledger.app.clone(), batch, clock);
+    record_event(&appender, EventType::ServiceStarted).await?;
     let source = Source { name: TRADINGVIEW.to_owned(), secrets };
     let service = Service {
         appender: appender.clone(),
@@ -97,21 +100,24 @@ async fn run(
     };
 
     let handle = Handle::new();
-    let mut servers = Vec::new();
+    let mut servers = JoinSet::new();
     let has_own_metrics = metrics_listener.is_some();
     if let Some(listener) = metrics_listener {
         let routes = http::metrics_only(&service);
-        servers.push(tokio::spawn(http::serve(listener, routes, handle.clone())));
+        servers.spawn(http::serve(listener, routes, handle.clone()));
     }
     let routes = http::router(&service, !has_own_metrics);
-    servers.push(tokio::spawn(http::serve(listener, routes, handle.clone())));
-    println!("{welcome}");
+    servers.spawn(http::serve(listener, routes, handle.clone()));
+    crate::cli::say(welcome);
 
-    stop.first().await;
+    let mut ended = tokio::select! {
+        () = stop.first() => Ok(()),
+        Some(server) = servers.join_next() => end_of(server),
+    };
     tracing::info!("stopping");
     handle.graceful_shutdown(Some(DRAIN));
-    for server in servers {
-        end_of(server).await?;
+    while let Some(server) = servers.join_next().await {
+        ended = ended.and(end_of(server));
     }
     if let Err(error) = record_event(&appender, EventType::ServiceStopped).await {
         tracing::error!(%error, "the end of the service could not be recorded");
@@ -120,11 +126,11 @@ async fn run(
     if timeout(EVENT_WITHIN, writer).await.is_err() {
         tracing::error!("the writer did not come to an end");
     }
-    Ok(())
+    ended
 }
 
-async fn end_of(server: JoinHandle<io::Result<()>>) -> Result<(), ServeError> {
-    match server.await {
+fn end_of(server: Result<io::Result<()>, JoinError>) -> Result<(), ServeError> {
+    match server {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(ServeError::Server(error)),
         Err(panic) => Err(ServeError::Server(io::Error::other(panic))),

@@ -121,11 +121,23 @@ impl StoreError {
         }
     }
 
-    /// Whether a row of the statement is at fault: sent again, it is refused again, and other
-    /// rows would not be.
+    /// Whether a row's values are at fault: sent again, it is refused again, and other rows would
+    /// not be.
+    ///
+    /// A key that is taken, or a hash that is not right, is no such fault: ids, links and hashes
+    /// are made here, so the ledger contradicts itself, and the sender shall try again.
     pub fn is_fault_of_a_row(&self) -> bool {
-        // Data exceptions, violated constraints, limits of the program (a stack too deep).
-        self.sqlstate().is_some_and(|code| matches!(&code[..2], "22" | "23" | "54"))
+        let Self::Refused { sqlstate, constraint, .. } = self else { return false };
+        match (sqlstate.get(..2), sqlstate.as_str()) {
+            // Data exceptions, and limits of the program (a stack too deep);
+            // not_null_violation, foreign_key_violation.
+            (Some("22" | "54"), _) | (_, "23502" | "23503") => true,
+            // check_violation
+            (_, "23514") => {
+                !constraint.as_ref().is_some_and(|name| name.ends_with("_row_hash_correct"))
+            }
+            _ => false,
+        }
     }
 
     /// Whether the lock was not to be had in time (`lock_not_available`).

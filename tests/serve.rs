@@ -24,7 +24,7 @@ async fn the_first_signal_proves_itself_and_a_changed_row_is_named() {
 
     let verified = program.run(&["verify"]);
     assert_eq!(verified.code, 0, "{verified:?}");
-    assert!(verified.stdout.contains("Verified: 2 rows"), "{verified:?}");
+    assert!(verified.stdout.contains("Verified: 3 rows"), "{verified:?}");
 
     sql(
         &program,

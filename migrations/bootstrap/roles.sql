@@ -1,6 +1,7 @@
--- Roles and the rights on the database itself. Runs before the migrations, as a superuser or as
--- a role with CREATEROLE that owns the database, each time `audit-ledger migrate` finds that it
--- may; it can be repeated at will. Everything after it runs as ledger_owner.
+-- Roles and the rights on the database itself. Runs before the migrations, as a superuser, each
+-- time `audit-ledger migrate` does; it can be repeated at will, and must be after a restore, since
+-- a dump without --create does not hold the database's own rights. Everything after it runs as
+-- ledger_owner.
 
 -- Roles belong to the whole cluster: another database of it may have made them already.
 DO $roles$
@@ -43,9 +44,8 @@ ALTER SCHEMA public OWNER TO ledger_owner;
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
 GRANT USAGE ON SCHEMA public TO app_trading, ledger_auditor, ledger_migrator;
 
--- What only a superuser may grant or revoke. On a managed service these stay as they are, and
--- the notice says so.
-DO $superuser$
+-- Rights on what belongs to the server.
+DO $server$
 DECLARE
     callable record;
 BEGIN
@@ -63,7 +63,5 @@ BEGIN
         EXECUTE pg_catalog.format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', callable.signature);
     END LOOP;
     GRANT EXECUTE ON FUNCTION pg_catalog.pg_terminate_backend(integer, bigint) TO ledger_owner;
-EXCEPTION WHEN insufficient_privilege THEN
-    RAISE NOTICE 'not a superuser: rights on system functions are left as they are (%)', SQLERRM;
 END
-$superuser$;
+$server$;

@@ -2,13 +2,16 @@
 
 use std::net::IpAddr;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use ledger_verifier::Value;
 use ledger_verifier::chain::SIGNALS;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{Identity, NewRow, text, timestamp};
+
+/// How long the same bytes without an id are one signal.
+pub const SAME_BYTES: TimeDelta = TimeDelta::seconds(60);
 
 /// Which way a signal trades.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +39,8 @@ pub struct NewSignal {
     pub correlation_id: Uuid,
     /// The idempotency key.
     pub signal_id: String,
-    /// Another key that the same delivery had, if it was received no longer ago than this.
-    pub earlier_signal_id: Option<(String, DateTime<Utc>)>,
+    /// Other keys that the same delivery would have had, received within [`SAME_BYTES`] of this.
+    pub neighbours: Vec<String>,
     /// What is traded.
     pub symbol: String,
     /// Which way.
@@ -65,7 +68,8 @@ impl From<NewSignal> for NewRow {
         let identity = Identity::Signal {
             recorded_by: signal.recorded_by.clone(),
             signal_id: signal.signal_id.clone(),
-            earlier: signal.earlier_signal_id,
+            neighbours: signal.neighbours,
+            received_at: signal.received_at,
             content: Sha256::digest(&signal.raw_payload).into(),
         };
         let values = vec![

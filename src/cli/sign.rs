@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::Failure;
+use super::{Failure, say};
 use crate::config::Config;
 use crate::open::signing_secrets;
 use crate::webhook::auth::sign;
@@ -30,13 +30,13 @@ pub(super) fn run(args: &Args, config: Config) -> Result<(), Failure> {
     let url = args.url.clone().unwrap_or_else(|| format!("http://{}", config.listen));
     let secrets = signing_secrets(config)?;
     let secret = secrets.first().ok_or("LEDGER_WEBHOOK_SECRET: is not set")?;
-    println!("{}", sign(secret, &body));
+    say(sign(secret, &body));
     if args.signature_only {
         return Ok(());
     }
     match std::str::from_utf8(&body) {
         Ok(text) if !text.contains('\0') => {
-            println!("{}", curl(&url, &args.source, secret, text));
+            say(curl(&url, &args.source, secret, text));
         }
         _ => eprintln!("the body is not text: send it with curl --data-binary @FILE"),
     }

@@ -2,15 +2,14 @@
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use ledger_verifier::Finding;
 use ledger_verifier::check::LOG_NAME;
 use serde_json::json;
-use tokio::time::Instant;
 
-use crate::appender::{Appender, BatchSettings};
+use super::say;
+use crate::appender::append_alone;
 use crate::chains::IN_LEDGER;
 use crate::chains::security_events::{EventType, NewSecurityEvent};
 use crate::clock::Clock;
@@ -28,9 +27,6 @@ const TAMPERED: u8 = 2;
 const COULD_NOT_FINISH: u8 = 3;
 const ALREADY_RUNNING: u8 = 6;
 
-/// How long the security event of a failed check may take to be recorded.
-const EVENT_WITHIN: Duration = Duration::from_secs(10);
-
 /// Arguments of `verify`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -46,7 +42,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, config: &Config, clock: Clock) -> ExitCode {
-    let ledger = match super::open(config).await {
+    let ledger = match super::open(config, clock).await {
         Ok(ledger) => ledger,
         Err(error) => return could_not_finish(&args, &error.to_string()),
     };
@@ -59,7 +55,7 @@ pub(super) async fn run(args: Args, config: &Config, clock: Clock) -> ExitCode {
 
 fn could_not_finish(args: &Args, error: &str) -> ExitCode {
     if args.json {
-        println!("{:#}", json!({ "verdict": "unfinished", "error": error }));
+        say(format_args!("{:#}", json!({ "verdict": "unfinished", "error": error })));
     } else {
         eprintln!("audit-ledger: the check could not finish: {error}");
     }
@@ -69,7 +65,7 @@ fn could_not_finish(args: &Args, error: &str) -> ExitCode {
 async fn check(args: &Args, ledger: &OpenLedger, clock: Clock) -> Result<ExitCode, StoreError> {
     let Some(_lock) = try_lock_checks(&ledger.app).await? else {
         if args.json {
-            println!("{:#}", json!({ "verdict": "already_running" }));
+            say(format_args!("{:#}", json!({ "verdict": "already_running" })));
         } else {
             eprintln!("audit-ledger: another check is running");
         }
@@ -88,7 +84,7 @@ async fn check(args: &Args, ledger: &OpenLedger, clock: Clock) -> Result<ExitCod
     let notes = record(&report, &ledger.app, clock).await;
 
     if args.json {
-        println!("{:#}", as_json(&report, &notes));
+        say(format_args!("{:#}", as_json(&report, &notes)));
     } else {
         print(&report);
         for note in &notes {
@@ -122,9 +118,7 @@ async fn record(report: &Report, database: &Database, clock: Clock) -> Vec<Strin
             }),
             source_ip: None,
         };
-        let (appender, _writer) =
-            Appender::start(database.clone(), BatchSettings::default(), clock);
-        if let Err(error) = appender.append(event, Instant::now() + EVENT_WITHIN).await {
+        if let Err(error) = append_alone(database, event, clock).await {
             notes.push(format!("the finding could not be recorded as a security event: {error}"));
         }
     }
@@ -158,34 +152,32 @@ fn as_json(report: &Report, notes: &[String]) -> serde_json::Value {
 }
 
 fn print(report: &Report) {
-    println!("{:<24}{:>14}  verdict", "chain", "rows");
+    say(format_args!("{:<24}{:>14}  verdict", "chain", "rows"));
     for chain in &report.chains {
-        let verdict = match (chain.valid(), chain.rows) {
-            (Some(true), 0) => "nothing to check: 0 rows".to_owned(),
+        let verdict = match (chain.valid(), &chain.error) {
             (Some(true), _) => "ok".to_owned(),
-            (Some(false), _) => format!("TAMPERED: findings: {}", chain.findings_count),
-            (None, _) => {
-                format!("could not finish: {}", chain.error.as_deref().unwrap_or_default())
-            }
+            (Some(false), _) => format!("TAMPERED, findings: {}", chain.findings_count),
+            (None, Some(error)) => format!("could not finish: {error}"),
+            (None, None) => "nothing to check: 0 rows".to_owned(),
         };
-        println!("{:<24}{:>14}  {verdict}", chain.chain, chain.rows);
+        say(format_args!("{:<24}{:>14}  {verdict}", chain.chain, chain.rows));
     }
     let rows = report.rows();
     let seconds = report.duration.as_secs_f64();
-    match report.verdict() {
-        Verdict::Verified if rows == 0 => println!("\nThe ledger is empty: 0 rows checked."),
-        Verdict::Verified => println!(
+    say(match report.verdict() {
+        Verdict::Verified if rows == 0 => "\nThe ledger is empty: 0 rows checked.".to_owned(),
+        Verdict::Verified => format!(
             "\nVerified: {rows} rows re-hashed and compared with the {LOG_NAME} in {seconds:.1} s."
         ),
-        Verdict::Tampered => println!(
+        Verdict::Tampered => format!(
             "\nTAMPERED: the ledger is not what was recorded. Checked {rows} rows in \
              {seconds:.1} s; the findings are in integrity_checks under run {}.",
             report.run_id
         ),
         Verdict::Unfinished => {
-            println!("\nNot everything could be looked at: this is neither a yes nor a no.");
+            "\nNot everything could be looked at: this is neither a yes nor a no.".to_owned()
         }
-    }
+    });
 }
 
 /// The progress bar, and findings as they are found.
@@ -211,7 +203,7 @@ impl Progress for Shown {
 
     fn found(&mut self, finding: &Finding) {
         if self.print_findings {
-            self.bar.suspend(|| println!("{finding}"));
+            self.bar.suspend(|| say(finding));
         }
     }
 }

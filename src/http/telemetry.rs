@@ -6,7 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::OnceLock;
 
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
@@ -46,6 +46,35 @@ pub(super) fn client_address(peer: SocketAddr) -> IpAddr {
     peer.ip().to_canonical()
 }
 
+/// A method's name; anybody can invent others, which would each stay in memory for ever.
+fn method_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        Method::PATCH => "PATCH",
+        _ => "other",
+    }
+}
+
+/// The code for a refusal that a library made, which is no problem+json yet.
+fn unexplained(response: &Response) -> Option<Code> {
+    if response.extensions().get::<ProblemCode>().is_some() {
+        return None;
+    }
+    match response.status() {
+        StatusCode::NOT_FOUND => Some(Code::NotFound),
+        StatusCode::METHOD_NOT_ALLOWED => Some(Code::MethodNotAllowed),
+        StatusCode::PAYLOAD_TOO_LARGE => Some(Code::TooLarge),
+        status if status.is_client_error() => Some(Code::UnreadableBody),
+        status if status.is_server_error() => Some(Code::Internal),
+        _ => None,
+    }
+}
+
 /// Gives the request an id, answers a panic, and writes the line.
 pub(super) async fn observe(
     State(clock): State<Clock>,
@@ -55,7 +84,7 @@ pub(super) async fn observe(
 ) -> Response {
     let id = clock.new_id();
     let started = Instant::now();
-    let method = request.method().as_str().to_owned();
+    let method = method_name(request.method());
     let route = request
         .extensions()
         .get::<MatchedPath>()
@@ -68,6 +97,10 @@ pub(super) async fn observe(
         })
     });
     let mut response = answer.await;
+    if let Some(code) = unexplained(&response) {
+        let refusal = REQUEST_ID.sync_scope(id, || Problem::new(code, "the request is refused"));
+        response = refusal.into_response();
+    }
     let header = HeaderValue::from_str(&id.to_string()).expect("a UUID is ASCII");
     response.headers_mut().insert(REQUEST_ID_HEADER, header);
 
@@ -84,7 +117,8 @@ pub(super) async fn observe(
         duration_ms = elapsed.as_secs_f64() * 1e3,
         "request"
     );
-    let labels = [("method", method), ("route", route.clone()), ("status", status.to_string())];
+    let labels =
+        [("method", method.to_owned()), ("route", route.clone()), ("status", status.to_string())];
     counter!("http_requests_total", &labels).increment(1);
     histogram!("http_request_seconds", "route" => route).record(elapsed);
     response

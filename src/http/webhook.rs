@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{ConnectInfo, FromRequest, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::Serialize;
@@ -58,6 +58,8 @@ pub(super) struct WebhookAnswer {
     responses(
         (status = 201, description = "Recorded: committed before this answer.", body = WebhookAnswer),
         (status = 200, description = "Recorded before; with the first receipt.", body = WebhookAnswer),
+        (status = 400, description = "The body broke off, or took longer than 10 s (VAL-001); nothing is kept.",
+         body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "Not authenticated (SEC-001, SEC-003, SEC-004); nothing is kept.",
          body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such source (NTF-001).",
@@ -68,18 +70,19 @@ pub(super) struct WebhookAnswer {
          body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "No signal can be made of the body (AUD-001, VAL-001, VAL-002); kept in quarantine.",
          body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Something unforeseen (SYS-002).",
+         body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The database is away or slow (SYS-001): send it again.",
          body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn receive(
     State(service): State<Service>,
-    Path(source): Path<String>,
+    source: Result<Path<String>, PathRejection>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Result<(StatusCode, Json<WebhookAnswer>), Problem> {
-    let source = service
-        .sources
-        .get(&source)
-        .cloned()
+    let source = source
+        .ok()
+        .and_then(|Path(name)| service.sources.get(&name).cloned())
         .ok_or_else(|| Problem::new(Code::NotFound, "no such source"))?;
     let headers = request.headers().clone();
     let body = read_body(request, service.max_body_bytes).await?;

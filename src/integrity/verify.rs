@@ -1,7 +1,6 @@
 //! A whole check: every row of every chain is read back from one snapshot and re-hashed in Rust,
 //! and compared with the row before it, with the log, and with its documents.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use ledger_verifier::check::{ChainChecker, ChainRow, LOG_NAME, LogChecker, Step, not_in_log};
@@ -13,7 +12,7 @@ use uuid::Uuid;
 
 use crate::chains::IN_LEDGER;
 use crate::store::checks::CheckRecord;
-use crate::store::read::Snapshot;
+use crate::store::read::{Piece, Snapshot};
 use crate::store::{Database, StoreError};
 
 /// Findings that a report lists; the others are counted.
@@ -94,7 +93,8 @@ impl Report {
         self.chains.iter().filter(|chain| chain.chain != LOG_NAME).map(|chain| chain.rows).sum()
     }
 
-    /// The lines for `integrity_checks`.
+    /// The lines for `integrity_checks`: one for each chain, and for the log where all chains
+    /// were compared with it.
     pub fn records(&self) -> Vec<CheckRecord> {
         let duration_ms = i64::try_from(self.duration.as_millis()).unwrap_or(i64::MAX);
         let first = |chain: &ChainReport| i64::from(chain.chain != LOG_NAME);
@@ -108,6 +108,7 @@ impl Report {
                     .then(|| (first(chain), chain.expected_rows - 1 + first(chain))),
                 expected_count: chain.expected_rows,
                 actual_count: chain.rows,
+                finished: chain.error.is_none(),
                 valid: chain.valid(),
                 findings_count: i64::try_from(chain.findings_count).unwrap_or(i64::MAX),
                 findings: chain.findings.iter().map(finding_json).collect(),
@@ -129,9 +130,21 @@ impl ChainReport {
         }
     }
 
-    /// The verdict on this chain; `None` where it could not be looked at whole.
+    /// The verdict on this chain; `None` where there is none: it could not be looked at whole and
+    /// had no finding until then, or there was no row to look at.
     pub fn valid(&self) -> Option<bool> {
-        if self.findings_count > 0 { Some(false) } else { self.error.is_none().then_some(true) }
+        if self.findings_count > 0 {
+            Some(false)
+        } else {
+            (self.error.is_none() && self.rows > 0).then_some(true)
+        }
+    }
+
+    fn add(&mut self, finding: Finding) {
+        self.findings_count += 1;
+        if self.findings.len() < LISTED_FINDINGS {
+            self.findings.push(finding);
+        }
     }
 }
 
@@ -160,11 +173,21 @@ pub async fn verify(
         Scope::Ledger => IN_LEDGER.to_vec(),
         Scope::Chain(chain) => vec![chain],
     };
-    let mut run = Run::new(&chains, u64::try_from(snapshot.log_size).unwrap_or(0), progress);
+    let mut run = Run {
+        chains: chains.iter().map(|chain| ChainReport::new(chain.name)).collect(),
+        log: ChainReport::new(LOG_NAME),
+        log_size: u64::try_from(snapshot.log_size).unwrap_or(0),
+        progress,
+    };
     run.compare_with_log(&snapshot, &chains).await;
     run.check_documents(&snapshot, &chains).await;
     snapshot.close().await;
-    Ok(Report { run_id, chains: run.reports, duration: started.elapsed() })
+    let Run { chains: mut reports, log, .. } = run;
+    // Of one chain alone, the log's report says only what is wrong.
+    if matches!(scope, Scope::Ledger) || log.findings_count > 0 || log.error.is_some() {
+        reports.push(log);
+    }
+    Ok(Report { run_id, chains: reports, duration: started.elapsed() })
 }
 
 /// A row that was checked against its own hash and the row before it.
@@ -174,128 +197,123 @@ struct CheckedRow {
     findings: Vec<Finding>,
 }
 
+/// One check under way.
 struct Run<'a> {
-    reports: Vec<ChainReport>,
+    chains: Vec<ChainReport>,
+    log: ChainReport,
     log_size: u64,
     progress: &'a mut dyn Progress,
 }
 
-impl<'a> Run<'a> {
-    fn new(chains: &[&'static Chain], log_size: u64, progress: &'a mut dyn Progress) -> Self {
-        let names = chains.iter().map(|chain| chain.name).chain([LOG_NAME]);
-        Self { reports: names.map(ChainReport::new).collect(), log_size, progress }
-    }
-
-    fn report(&mut self, chain: &str) -> &mut ChainReport {
-        let at = self.reports.iter().position(|report| report.chain == chain);
-        let last = self.reports.len() - 1;
-        // A finding about a chain that is not there is one about the log.
-        &mut self.reports[at.unwrap_or(last)]
-    }
-
+impl Run<'_> {
     fn found(&mut self, findings: &mut Vec<Finding>) {
         for finding in findings.drain(..) {
             self.progress.found(&finding);
-            let report = self.report(&finding.chain);
-            report.findings_count += 1;
-            if report.findings.len() < LISTED_FINDINGS {
-                report.findings.push(finding);
-            }
+            // A finding about a chain that is not there is one about the log.
+            let report = self.chains.iter_mut().find(|report| report.chain == finding.chain);
+            report.unwrap_or(&mut self.log).add(finding);
         }
     }
 
     /// Reads the log and every chain side by side, so that each entry meets its row.
     async fn compare_with_log(&mut self, snapshot: &Snapshot, chains: &[&'static Chain]) {
         let (log_sender, log) = mpsc::channel(PIECES_AHEAD);
-        let mut readers = HashMap::new();
+        let mut rows = Vec::new();
         let mut reads: Vec<ReadFuture<'_>> = Vec::new();
-        for &chain in chains {
-            let (sender, rows) = mpsc::channel(PIECES_AHEAD);
-            readers.insert(chain.name, Rows::new(chain.name, rows));
-            reads.push(Box::pin(
-                async move { (chain.name, read_chain(snapshot, chain, sender).await) },
-            ));
+        for (at, &chain) in chains.iter().enumerate() {
+            let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
+            rows.push(Rows::new(at, pieces));
+            reads.push(Box::pin(read_chain(snapshot, chain, sender)));
         }
-        reads.push(Box::pin(async move { (LOG_NAME, snapshot.read_log(log_sender).await) }));
+        reads.push(Box::pin(snapshot.read_log(log_sender)));
         // Decoding and hashing go on while the entries are compared.
-        let (ends, ()) =
-            tokio::join!(futures_util::future::join_all(reads), self.merge(log, readers));
-        for (name, end) in ends {
-            if let Err(error) = end {
-                self.report(name).error = Some(error.to_string());
+        let (ends, ()) = tokio::join!(futures_util::future::join_all(reads), self.merge(log, rows));
+        for (report, end) in self.chains.iter_mut().chain([&mut self.log]).zip(ends) {
+            report.error = end.err().map(|error| error.to_string());
+        }
+    }
+
+    async fn merge(&mut self, mut log: mpsc::Receiver<Piece<LogEntry>>, mut chains: Vec<Rows>) {
+        let mut checker = LogChecker::new(&IN_LEDGER);
+        let mut findings = Vec::new();
+        let mut log_is_whole = false;
+        while let Some(piece) = log.recv().await {
+            let Piece::Rows(entries) = piece else {
+                log_is_whole = true;
+                break;
+            };
+            for entry in entries {
+                checker.check(&entry, &mut findings);
+                self.log.rows += 1;
+                let of_entry = self.chains.iter().position(|report| report.chain == entry.chain);
+                if let Some(at) = of_entry {
+                    self.compare(&checker, &entry, &mut chains[at], &mut findings).await;
+                }
+            }
+            self.found(&mut findings);
+            self.progress.compared(self.log.rows.unsigned_abs(), self.log_size);
+        }
+        self.log.expected_rows = checker.next_leaf();
+        for rows in &mut chains {
+            while let Some(row) = rows.take_next(self).await {
+                // What the log does not say is known only where all of it was read.
+                if log_is_whole {
+                    findings.push(not_in_log(self.chains[rows.at].chain, &row));
+                    self.found(&mut findings);
+                }
             }
         }
     }
 
-    async fn merge(
+    async fn compare(
         &mut self,
-        mut log: mpsc::Receiver<Vec<LogEntry>>,
-        mut readers: HashMap<&'static str, Rows>,
+        checker: &LogChecker,
+        entry: &LogEntry,
+        rows: &mut Rows,
+        findings: &mut Vec<Finding>,
     ) {
-        let mut checker = LogChecker::new();
-        let mut findings = Vec::new();
-        let mut compared = 0;
-        while let Some(piece) = log.recv().await {
-            for entry in piece {
-                checker.check(&entry, &mut findings);
-                compared += 1;
-                let Some(rows) = readers.get_mut(entry.chain.as_str()) else { continue };
-                loop {
-                    rows.fill(self).await;
-                    let step = checker.compare(&entry, rows.next.as_ref(), &mut findings);
-                    if step != Step::NextEntry {
-                        rows.next = None;
-                    }
-                    if step != Step::NextRow {
-                        break;
-                    }
-                }
+        loop {
+            rows.fill(self).await;
+            // A chain that broke off is not one whose rows are missing.
+            if rows.next.is_none() && !rows.is_whole {
+                return;
             }
-            self.found(&mut findings);
-            self.progress.compared(compared, self.log_size);
-        }
-        let report = self.report(LOG_NAME);
-        report.rows = i64::try_from(compared).unwrap_or(i64::MAX);
-        report.expected_rows = checker.next_leaf();
-        for (&chain, rows) in &mut readers {
-            loop {
-                rows.fill(self).await;
-                let Some(row) = rows.next.take() else { break };
-                findings.push(not_in_log(chain, &row));
-                self.found(&mut findings);
+            match checker.compare(entry, rows.next.as_ref(), findings) {
+                Step::NextEntry => return,
+                Step::Both => {
+                    rows.next = None;
+                    return;
+                }
+                Step::NextRow => rows.next = None,
             }
         }
     }
 
     async fn check_documents(&mut self, snapshot: &Snapshot, chains: &[&'static Chain]) {
-        for chain in chains {
-            match snapshot.find_changed_documents(chain).await {
-                Ok(changed) => {
-                    let mut findings = changed
-                        .into_iter()
-                        .map(|(id, column)| Finding {
-                            kind: FindingKind::Document,
-                            chain: chain.name.to_owned(),
-                            id: Some(id),
-                            leaf_index: None,
-                            detail: format!("{column} does not equal {column}_text"),
-                        })
-                        .collect();
-                    self.found(&mut findings);
-                }
-                Err(error) => self.report(chain.name).error = Some(error.to_string()),
+        for (at, chain) in chains.iter().enumerate() {
+            let found = |id, column| {
+                let finding = Finding {
+                    kind: FindingKind::Document,
+                    chain: chain.name.to_owned(),
+                    id: Some(id),
+                    leaf_index: None,
+                    detail: format!("{column} does not equal {column}_text"),
+                };
+                self.found(&mut vec![finding]);
+            };
+            if let Err(error) = snapshot.find_changed_documents(chain, found).await {
+                self.chains[at].error.get_or_insert(error.to_string());
             }
         }
     }
 }
 
-type ReadFuture<'a> =
-    std::pin::Pin<Box<dyn Future<Output = (&'static str, Result<(), StoreError>)> + Send + 'a>>;
+type ReadFuture<'a> = std::pin::Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + 'a>>;
 
 async fn read_chain(
     snapshot: &Snapshot,
     chain: &'static Chain,
-    to: mpsc::Sender<Vec<CheckedRow>>,
+    to: mpsc::Sender<Piece<CheckedRow>>,
 ) -> Result<(), StoreError> {
     let mut checker = ChainChecker::new(chain);
     snapshot
@@ -310,28 +328,33 @@ async fn read_chain(
 
 /// A chain's rows on their way to the comparison.
 struct Rows {
-    chain: &'static str,
-    pieces: mpsc::Receiver<Vec<CheckedRow>>,
+    /// The chain's place in [`Run::chains`].
+    at: usize,
+    pieces: mpsc::Receiver<Piece<CheckedRow>>,
     piece: std::vec::IntoIter<CheckedRow>,
+    /// The row that no entry has stood for yet.
     next: Option<ChainRow>,
+    /// Whether the last row was read.
+    is_whole: bool,
 }
 
 impl Rows {
-    fn new(chain: &'static str, pieces: mpsc::Receiver<Vec<CheckedRow>>) -> Self {
-        Self { chain, pieces, piece: Vec::new().into_iter(), next: None }
+    fn new(at: usize, pieces: mpsc::Receiver<Piece<CheckedRow>>) -> Self {
+        Self { at, pieces, piece: Vec::new().into_iter(), next: None, is_whole: false }
     }
 
-    /// Makes `next` the row that no entry has stood for yet, if there is one.
+    /// Reads the next row into `next`, unless there is one, or no more.
     async fn fill(&mut self, run: &mut Run<'_>) {
         while self.next.is_none() {
             let Some(mut checked) = self.piece.next() else {
                 match self.pieces.recv().await {
-                    Some(piece) => self.piece = piece.into_iter(),
+                    Some(Piece::Rows(piece)) => self.piece = piece.into_iter(),
+                    Some(Piece::End) => self.is_whole = true,
                     None => return,
                 }
                 continue;
             };
-            let report = run.report(self.chain);
+            let report = &mut run.chains[self.at];
             report.rows += 1;
             if let Some(row) = &checked.row {
                 report.expected_rows = report.expected_rows.max(row.id.0);
@@ -339,5 +362,10 @@ impl Rows {
             run.found(&mut checked.findings);
             self.next = checked.row;
         }
+    }
+
+    async fn take_next(&mut self, run: &mut Run<'_>) -> Option<ChainRow> {
+        self.fill(run).await;
+        self.next.take()
     }
 }

@@ -4,13 +4,16 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use ledger_verifier::row::row_hash_in;
+use ledger_verifier::chain::{QUARANTINED_DELIVERIES, SIGNALS};
+use ledger_verifier::row::{RowError, row_hash_in};
 use ledger_verifier::{Chain, LeafIndex, RowHash, RowId, Value};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Connection, Row};
+use uuid::Uuid;
 
 use super::copy::{CopyEncoder, copy_columns};
 use super::{Database, InStatement, StoreError, says_rolled_back};
+use crate::chains::signals::SAME_BYTES;
 use crate::chains::{Appended, Existing, Identity, NewRow, Receipt};
 use crate::clock::Clock;
 
@@ -47,16 +50,20 @@ pub enum Committed {
 impl AppendConnection {
     /// Connects, and makes sure that what is committed is also on disk.
     pub async fn connect(database: &Database) -> Result<Self, StoreError> {
-        const STATEMENT: &str = "append_connect";
         let mut connection = database.connect().await?;
-        // Stronger settings (remote_apply) stay; only `off` would acknowledge what is not kept.
-        sqlx::query(
-            "/* append_connect */ SELECT set_config('synchronous_commit', 'on', false)
-             WHERE current_setting('synchronous_commit') = 'off'",
+        // Stronger settings of synchronous_commit stay; any other would acknowledge what may not be
+        // kept, and one set here cannot be taken back by a reload. This session looks up single rows and nothing else: a plan made while
+        // the tables were small must not scan them once they are large. For the same reason its
+        // queries fix the order of their joins by LATERAL … LIMIT 1.
+        sqlx::raw_sql(
+            "/* append_connect */
+             SELECT set_config('synchronous_commit', 'on', false)
+             WHERE current_setting('synchronous_commit') NOT IN ('remote_apply', 'remote_write');
+             SET enable_seqscan = off",
         )
         .execute(&mut connection)
         .await
-        .in_statement(STATEMENT)?;
+        .in_statement("append_connect")?;
         Ok(Self { connection })
     }
 
@@ -186,8 +193,8 @@ impl AppendConnection {
     async fn find_signals(&mut self, rows: &[&NewRow]) -> Result<Known, StoreError> {
         let (mut recorders, mut ids) = (Vec::new(), Vec::new());
         for row in rows {
-            if let Identity::Signal { recorded_by, signal_id, earlier, .. } = &row.identity {
-                for id in std::iter::once(signal_id).chain(earlier.as_ref().map(|(id, _)| id)) {
+            if let Identity::Signal { recorded_by, signal_id, neighbours, .. } = &row.identity {
+                for id in std::iter::once(signal_id).chain(neighbours) {
                     recorders.push(recorded_by.as_str());
                     ids.push(id.as_str());
                 }
@@ -202,31 +209,22 @@ impl AppendConnection {
                     pg_catalog.sha256(pg_catalog.convert_to(s.raw_payload_text, 'UTF8')) AS content,
                     s.id, s.prev_hash::text, s.row_hash::text, s.created_at, l.leaf_index
              FROM unnest($1::text[], $2::text[]) AS k (recorded_by, signal_id)
-             JOIN public.signals AS s
-               ON s.recorded_by = k.recorded_by AND s.signal_id = k.signal_id
-             JOIN public.ledger_log AS l ON l.chain = 'signals' AND l.id = s.id",
+             CROSS JOIN LATERAL (
+                 SELECT * FROM public.signals AS t
+                 WHERE t.recorded_by = k.recorded_by AND t.signal_id = k.signal_id LIMIT 1) AS s
+             CROSS JOIN LATERAL (
+                 SELECT t.leaf_index FROM public.ledger_log AS t
+                 WHERE t.chain = 'signals' AND t.id = s.id LIMIT 1) AS l",
         )
         .bind(recorders)
         .bind(ids)
         .fetch_all(&mut self.connection)
         .await
         .in_statement("find_signals")?;
-        found
-            .iter()
-            .map(|row| {
-                let key = Key::Signal(row.try_get("recorded_by")?, row.try_get("signal_id")?);
-                let stored = Stored::Before {
-                    content: row.try_get("content")?,
-                    received_at: row.try_get("received_at")?,
-                    existing: Existing {
-                        receipt: receipt(&ledger_verifier::chain::SIGNALS, row)?,
-                        correlation_id: row.try_get("correlation_id")?,
-                    },
-                };
-                Ok((key, stored))
-            })
-            .collect::<Result<_, sqlx::Error>>()
-            .in_statement("find_signals")
+        let key =
+            |row: &PgRow| Ok(Key::Signal(row.try_get("recorded_by")?, row.try_get("signal_id")?));
+        let correlation_id = |row: &PgRow| row.try_get("correlation_id");
+        known(&found, &SIGNALS, key, correlation_id).in_statement("find_signals")
     }
 
     async fn find_deliveries(&mut self, rows: &[&NewRow]) -> Result<Known, StoreError> {
@@ -246,10 +244,13 @@ impl AppendConnection {
              SELECT q.source, q.reason, pg_catalog.sha256(q.body) AS content, q.received_at,
                     q.id, q.prev_hash::text, q.row_hash::text, q.created_at, l.leaf_index
              FROM unnest($1::text[], $2::text[], $3::bytea[]) AS k (source, reason, content)
-             JOIN public.quarantined_deliveries AS q
-               ON q.source = k.source AND q.reason = k.reason
-              AND pg_catalog.sha256(q.body) = k.content
-             JOIN public.ledger_log AS l ON l.chain = 'quarantined_deliveries' AND l.id = q.id",
+             CROSS JOIN LATERAL (
+                 SELECT * FROM public.quarantined_deliveries AS t
+                 WHERE t.source = k.source AND t.reason = k.reason
+                   AND pg_catalog.sha256(t.body) = k.content LIMIT 1) AS q
+             CROSS JOIN LATERAL (
+                 SELECT t.leaf_index FROM public.ledger_log AS t
+                 WHERE t.chain = 'quarantined_deliveries' AND t.id = q.id LIMIT 1) AS l",
         )
         .bind(sources)
         .bind(reasons)
@@ -257,25 +258,36 @@ impl AppendConnection {
         .fetch_all(&mut self.connection)
         .await
         .in_statement("find_deliveries")?;
-        found
-            .iter()
-            .map(|row| {
-                let content: Vec<u8> = row.try_get("content")?;
-                let key =
-                    Key::Delivery(row.try_get("source")?, row.try_get("reason")?, content.clone());
-                let stored = Stored::Before {
-                    content,
-                    received_at: row.try_get("received_at")?,
-                    existing: Existing {
-                        receipt: receipt(&ledger_verifier::chain::QUARANTINED_DELIVERIES, row)?,
-                        correlation_id: None,
-                    },
-                };
-                Ok((key, stored))
-            })
-            .collect::<Result<_, sqlx::Error>>()
-            .in_statement("find_deliveries")
+        let key = |row: &PgRow| {
+            Ok(Key::Delivery(
+                row.try_get("source")?,
+                row.try_get("reason")?,
+                row.try_get("content")?,
+            ))
+        };
+        known(&found, &QUARANTINED_DELIVERIES, key, |_| Ok(None)).in_statement("find_deliveries")
     }
+}
+
+/// The rows that were found, by what they are recognised by.
+fn known(
+    found: &[PgRow],
+    chain: &'static Chain,
+    key: impl Fn(&PgRow) -> Result<Key, sqlx::Error>,
+    correlation_id: impl Fn(&PgRow) -> Result<Option<Uuid>, sqlx::Error>,
+) -> Result<Known, sqlx::Error> {
+    found
+        .iter()
+        .map(|row| {
+            let receipt = receipt(chain, row)?;
+            let stored = Stored::Before {
+                content: row.try_get("content")?,
+                received_at: row.try_get("received_at")?,
+                existing: Existing { receipt, correlation_id: correlation_id(row)? },
+            };
+            Ok((key(row)?, stored))
+        })
+        .collect()
 }
 
 fn receipt(chain: &'static Chain, row: &PgRow) -> Result<Receipt, sqlx::Error> {
@@ -338,17 +350,24 @@ fn plan(rows: &[&NewRow], mut known: Known) -> Vec<Decision> {
         .map(|(at, row)| {
             let (key, content) = match &row.identity {
                 Identity::Unique => return Decision::Append,
-                Identity::Signal { recorded_by, signal_id, earlier, content } => {
-                    if let Some((earlier_id, since)) = earlier {
-                        let key = Key::Signal(recorded_by.clone(), earlier_id.clone());
-                        // Its id is made of the same bytes, so only the time decides.
-                        if let Some(Stored::Before { received_at, existing, .. }) = known.get(&key)
-                            && received_at >= since
-                        {
-                            return Decision::Old {
-                                existing: existing.clone(),
-                                same_content: true,
-                            };
+                Identity::Signal { recorded_by, signal_id, neighbours, received_at, content } => {
+                    // Their ids are made of the same bytes, so only the time decides.
+                    let is_near = |other: DateTime<Utc>| (*received_at - other).abs() <= SAME_BYTES;
+                    for id in neighbours {
+                        let key = Key::Signal(recorded_by.clone(), id.clone());
+                        match known.get(&key) {
+                            Some(Stored::Before { received_at, existing, .. })
+                                if is_near(*received_at) =>
+                            {
+                                let existing = existing.clone();
+                                return Decision::Old { existing, same_content: true };
+                            }
+                            Some(Stored::InBatch { at, .. })
+                                if rows[*at].received_at().is_some_and(is_near) =>
+                            {
+                                return Decision::SameAs { at: *at, same_content: true };
+                            }
+                            _ => {}
                         }
                     }
                     (Key::Signal(recorded_by.clone(), signal_id.clone()), content)
@@ -467,16 +486,8 @@ impl Ledger {
                     *id = Value::Integer(head.id.0);
                     *created_at = Value::Timestamp(head.created_at.timestamp_micros());
                 }
-                head.row_hash =
-                    row_hash_in(chain, prev_hash, &values, &mut buffer).map_err(|error| {
-                        StoreError::Refused {
-                            statement: "append",
-                            // numeric_value_out_of_range: the fault of this row alone.
-                            sqlstate: "22003".to_owned(),
-                            constraint: None,
-                            message: error.to_string(),
-                        }
-                    })?;
+                head.row_hash = row_hash_in(chain, prev_hash, &values, &mut buffer)
+                    .map_err(|error| unhashable(&error))?;
                 encoder.push(&values, prev_hash, head.row_hash);
                 receipts[at] = Some(Receipt {
                     chain: chain.name.into(),
@@ -494,5 +505,19 @@ impl Ledger {
             receipts.iter().flatten().any(|receipt: &Receipt| receipt.chain == chain.name)
         });
         Ok(receipts)
+    }
+}
+
+/// The refusal of a row that has no canonical form, as PostgreSQL would have put it.
+fn unhashable(error: &RowError) -> StoreError {
+    let sqlstate = match error {
+        RowError::Null { .. } => "23502",
+        _ => "22003",
+    };
+    StoreError::Refused {
+        statement: "append",
+        sqlstate: sqlstate.to_owned(),
+        constraint: None,
+        message: error.to_string(),
     }
 }

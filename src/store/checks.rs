@@ -21,7 +21,9 @@ pub struct CheckRecord {
     pub expected_count: i64,
     /// Rows that were read.
     pub actual_count: i64,
-    /// The verdict; `None` where the check could not finish.
+    /// Whether everything in the range was looked at.
+    pub finished: bool,
+    /// The verdict; `None` where there is none.
     pub valid: Option<bool>,
     /// All findings, listed or not.
     pub findings_count: i64,
@@ -51,7 +53,7 @@ pub async fn insert_checks(database: &Database, records: &[CheckRecord]) -> Resu
         .bind(record.range.map(|(_, end)| end))
         .bind(record.expected_count)
         .bind(record.actual_count)
-        .bind(record.valid.is_some())
+        .bind(record.finished)
         .bind(record.valid)
         .bind(record.findings_count)
         .bind(&record.findings)

@@ -1,9 +1,10 @@
 //! Migrations, and whether a database is the one that this program needs.
 
-use std::borrow::Cow;
+use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{Connection, Row};
+use tokio::time::timeout;
 
 use super::{Database, InStatement, StoreError};
 
@@ -47,27 +48,59 @@ pub async fn create_database(superuser: &Database, name: &str) -> Result<(), Sto
 
 /// Brings the database to this program's schema and returns the versions that were applied.
 ///
-/// A login that may make roles makes them first; everything else runs as `ledger_owner`.
+/// A superuser makes the roles first; everything else runs as `ledger_owner`.
 pub async fn migrate(migrator: &Database) -> Result<Vec<i64>, StoreError> {
     make_roles(migrator).await?;
     let mut connection = migrator.as_owner().connect().await?;
-    sqlx::raw_sql("/* migrate */ SET search_path = public")
+    let missing = missing_migrations(&applied(&mut connection).await?)?;
+    if missing.is_empty() {
+        return Ok(missing);
+    }
+    // sqlx's lock is an advisory one, which any login could take: it is not waited for long.
+    sqlx::raw_sql("/* migrate */ SET search_path = public; SET lock_timeout = '30s'")
         .execute(&mut connection)
         .await
         .in_statement("migrate")?;
-    let before = applied_versions(&mut connection).await?;
     MIGRATIONS.run(&mut connection).await.map_err(describe)?;
-    let after = applied_versions(&mut connection).await?;
     let _ = connection.close().await;
-    Ok(after.into_iter().filter(|version| !before.contains(version)).collect())
+    Ok(missing)
+}
+
+/// Applied migrations with their checksums.
+type Applied = Vec<(i64, Vec<u8>)>;
+
+/// The versions that a database lacks; an error where it has others than this program's.
+fn missing_migrations(applied: &Applied) -> Result<Vec<i64>, StoreError> {
+    let mut missing = Vec::new();
+    for migration in MIGRATIONS.iter() {
+        match applied.iter().find(|(version, _)| *version == migration.version) {
+            None => missing.push(migration.version),
+            Some((_, checksum)) if *checksum != *migration.checksum => {
+                return Err(StoreError::Unsuitable(format!(
+                    "migration {} of the database is not this program's",
+                    migration.version
+                )));
+            }
+            Some(_) => {}
+        }
+    }
+    if applied.len() + missing.len() > MIGRATIONS.iter().count() {
+        return Err(StoreError::Unsuitable(
+            "the database is newer than this program: upgrade audit-ledger".to_owned(),
+        ));
+    }
+    Ok(missing)
 }
 
 async fn make_roles(migrator: &Database) -> Result<(), StoreError> {
     const STATEMENT: &str = "make_roles";
+    /// Two that grant the same right at once: the one that was later tries again.
+    const CONCURRENTLY_UPDATED: &str = "XX000";
+    const TRIES: u32 = 20;
     let mut connection = migrator.connect().await?;
     let row = sqlx::query(
         "/* make_roles */
-         SELECT rolsuper OR rolcreaterole AS may_make_roles,
+         SELECT rolsuper AS may_make_roles,
                 EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $1) AS made
          FROM pg_catalog.pg_roles WHERE rolname = CURRENT_USER",
     )
@@ -77,22 +110,34 @@ async fn make_roles(migrator: &Database) -> Result<(), StoreError> {
     .in_statement(STATEMENT)?;
     let may_make_roles: bool = row.try_get("may_make_roles").in_statement(STATEMENT)?;
     let made: bool = row.try_get("made").in_statement(STATEMENT)?;
-    if may_make_roles {
-        sqlx::raw_sql(ROLES).execute(&mut connection).await.in_statement(STATEMENT)?;
-    } else if !made {
-        return Err(StoreError::Unsuitable(format!(
-            "the roles of the ledger do not exist, and {} may not make them: run \
-             `audit-ledger migrate` once with LEDGER_MIGRATOR_DATABASE_URL of a superuser",
-            migrator.user()
-        )));
+    if !may_make_roles {
+        return if made { Ok(()) } else { Err(no_roles(migrator)) };
     }
-    Ok(())
+    let mut tries = 0;
+    loop {
+        let made = sqlx::raw_sql(ROLES).execute(&mut connection).await.in_statement(STATEMENT);
+        tries += 1;
+        match made {
+            Err(error) if error.sqlstate() == Some(CONCURRENTLY_UPDATED) && tries < TRIES => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            made => return made.map(drop),
+        }
+    }
 }
 
-async fn applied_versions(connection: &mut sqlx::PgConnection) -> Result<Vec<i64>, StoreError> {
-    const STATEMENT: &str = "applied_versions";
+fn no_roles(migrator: &Database) -> StoreError {
+    StoreError::Unsuitable(format!(
+        "the roles of the ledger do not exist, and {} may not make them: run `audit-ledger \
+         migrate` once with LEDGER_MIGRATOR_DATABASE_URL of a superuser",
+        migrator.user()
+    ))
+}
+
+async fn applied(connection: &mut sqlx::PgConnection) -> Result<Applied, StoreError> {
+    const STATEMENT: &str = "applied_migrations";
     let known: bool = sqlx::query_scalar(
-        "/* applied_versions */ SELECT to_regclass('public._sqlx_migrations') IS NOT NULL",
+        "/* applied_migrations */ SELECT to_regclass('public._sqlx_migrations') IS NOT NULL",
     )
     .fetch_one(&mut *connection)
     .await
@@ -100,8 +145,9 @@ async fn applied_versions(connection: &mut sqlx::PgConnection) -> Result<Vec<i64
     if !known {
         return Ok(Vec::new());
     }
-    sqlx::query_scalar(
-        "/* applied_versions */ SELECT version FROM public._sqlx_migrations ORDER BY version",
+    sqlx::query_as(
+        "/* applied_migrations */
+         SELECT version, checksum FROM public._sqlx_migrations WHERE success ORDER BY version",
     )
     .fetch_all(connection)
     .await
@@ -120,6 +166,12 @@ fn describe(error: MigrateError) -> StoreError {
 /// Fails unless the server, the database's encoding and its schema are those that this program
 /// was made for, and says what to do.
 pub async fn ensure_suitable(database: &Database) -> Result<(), StoreError> {
+    const LIMIT: Duration = Duration::from_secs(10);
+    let slow = StoreError::Timeout { statement: "ensure_suitable", limit_ms: LIMIT.as_millis() };
+    timeout(LIMIT, check_suitable(database)).await.unwrap_or(Err(slow))
+}
+
+async fn check_suitable(database: &Database) -> Result<(), StoreError> {
     const STATEMENT: &str = "ensure_suitable";
     let mut connection = database.connect().await?;
     let row = sqlx::query(
@@ -127,8 +179,7 @@ pub async fn ensure_suitable(database: &Database) -> Result<(), StoreError> {
          SELECT current_setting('server_version_num')::int AS version,
                 current_setting('server_version') AS version_text,
                 current_setting('server_encoding') AS encoding,
-                current_setting('fsync') AS fsync,
-                to_regclass('public._sqlx_migrations') IS NOT NULL AS migrated",
+                current_setting('fsync') AS fsync",
     )
     .fetch_one(&mut connection)
     .await
@@ -137,7 +188,6 @@ pub async fn ensure_suitable(database: &Database) -> Result<(), StoreError> {
     let version_text: &str = row.try_get("version_text").in_statement(STATEMENT)?;
     let encoding: &str = row.try_get("encoding").in_statement(STATEMENT)?;
     let fsync: &str = row.try_get("fsync").in_statement(STATEMENT)?;
-    let migrated: bool = row.try_get("migrated").in_statement(STATEMENT)?;
     if version < OLDEST_SERVER {
         return Err(StoreError::Unsuitable(format!(
             "the server is PostgreSQL {version_text}; the ledger needs 15 or newer"
@@ -151,42 +201,12 @@ pub async fn ensure_suitable(database: &Database) -> Result<(), StoreError> {
     if fsync != "on" {
         tracing::warn!("fsync is {fsync}: what is acknowledged can be lost in a power cut");
     }
-    if !migrated {
-        return Err(StoreError::Unsuitable(
-            "the database has no ledger yet: run `audit-ledger migrate`".to_owned(),
-        ));
+    match missing_migrations(&applied(&mut connection).await?)?.first() {
+        Some(version) => Err(StoreError::Unsuitable(format!(
+            "the database lacks migration {version}: run `audit-ledger migrate`"
+        ))),
+        None => Ok(()),
     }
-    let applied: Vec<(i64, Vec<u8>)> = sqlx::query_as(
-        "/* ensure_suitable */
-         SELECT version, checksum FROM public._sqlx_migrations WHERE success ORDER BY version",
-    )
-    .fetch_all(&mut connection)
-    .await
-    .in_statement(STATEMENT)?;
-    for migration in MIGRATIONS.iter() {
-        let found = applied.iter().find(|(version, _)| *version == migration.version);
-        match found {
-            None => {
-                return Err(StoreError::Unsuitable(format!(
-                    "migration {} is missing: run `audit-ledger migrate`",
-                    migration.version
-                )));
-            }
-            Some((_, checksum)) if Cow::Borrowed(checksum.as_slice()) != migration.checksum => {
-                return Err(StoreError::Unsuitable(format!(
-                    "migration {} of the database is not this program's",
-                    migration.version
-                )));
-            }
-            Some(_) => {}
-        }
-    }
-    if applied.len() > MIGRATIONS.iter().count() {
-        return Err(StoreError::Unsuitable(
-            "the database is newer than this program: upgrade audit-ledger".to_owned(),
-        ));
-    }
-    Ok(())
 }
 
 /// Whether the database answers.

@@ -1,6 +1,6 @@
 //! Reading whole chains and the log, in constant memory, from one consistent snapshot.
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use ledger_verifier::chain::{Chain, ColumnType};
 use ledger_verifier::check::StoredRow;
 use ledger_verifier::{LogEntry, RowId, Value};
@@ -44,6 +44,15 @@ pub async fn try_lock_checks(database: &Database) -> Result<Option<CheckLock>, S
     }
 }
 
+/// What a reader sends.
+#[derive(Debug)]
+pub enum Piece<T> {
+    /// Some rows.
+    Rows(Vec<T>),
+    /// There are no more. A reader that ends without it broke off.
+    End,
+}
+
 impl Snapshot {
     /// Takes a snapshot of the database as it is now.
     pub async fn take(database: &Database) -> Result<Self, StoreError> {
@@ -84,7 +93,7 @@ impl Snapshot {
     pub async fn read_chain<T: Send>(
         &self,
         chain: &'static Chain,
-        to: mpsc::Sender<Vec<T>>,
+        to: mpsc::Sender<Piece<T>>,
         mut map: impl FnMut(&StoredRow<'_>) -> T + Send,
     ) -> Result<(), StoreError> {
         let query = format!(
@@ -108,7 +117,7 @@ impl Snapshot {
     }
 
     /// Reads the log in leaf order and sends it in pieces.
-    pub async fn read_log(&self, to: mpsc::Sender<Vec<LogEntry>>) -> Result<(), StoreError> {
+    pub async fn read_log(&self, to: mpsc::Sender<Piece<LogEntry>>) -> Result<(), StoreError> {
         let query = "/* read_log */ COPY (
                 SELECT leaf_index, chain, id, row_hash FROM public.ledger_log ORDER BY leaf_index
             ) TO STDOUT (FORMAT binary)";
@@ -116,42 +125,44 @@ impl Snapshot {
             let [leaf_index, chain, id, row_hash] = fields else {
                 return Err(CopyFormatError("a log entry of another shape"));
             };
+            // Where a number is none any more, it is none that a row or leaf has.
             let number = |field| match decode(ColumnType::BigInt, field) {
-                Value::Integer(number) => Ok(number),
-                _ => Err(CopyFormatError("a log entry without a number")),
+                Value::Integer(number) => number,
+                _ => -1,
             };
             Ok(LogEntry {
-                leaf_index: number(*leaf_index)?,
+                leaf_index: number(*leaf_index),
                 chain: String::from_utf8_lossy(chain.unwrap_or_default()).into_owned(),
-                id: RowId(number(*id)?),
+                id: RowId(number(*id)),
                 row_hash: row_hash.unwrap_or_default().to_vec(),
             })
         })
         .await
     }
 
-    /// The ids of rows whose generated document does not equal its text.
+    /// Runs `found` on each row whose generated document does not equal its text, with the
+    /// column's name.
     pub async fn find_changed_documents(
         &self,
         chain: &'static Chain,
-    ) -> Result<Vec<(RowId, &'static str)>, StoreError> {
-        let mut changed = Vec::new();
+        mut found: impl FnMut(RowId, &'static str) + Send,
+    ) -> Result<(), StoreError> {
+        const STATEMENT: &str = "find_changed_documents";
         for column in chain.columns.iter().filter(|column| column.ty == ColumnType::Document) {
             let mut connection = self.reader().await?;
             let query = format!(
-                "/* find_changed_documents */ SELECT id FROM public.{} AS t
+                "/* find_changed_documents */ SELECT coalesce(id, 0) FROM public.{} AS t
                  WHERE NOT public.ledger_document_matches(t.{}, t.{}) ORDER BY id",
                 chain.name,
                 column.stored_name(),
                 column.name
             );
-            let ids: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(query))
-                .fetch_all(&mut connection)
-                .await
-                .in_statement("find_changed_documents")?;
-            changed.extend(ids.into_iter().map(|id| (RowId(id), column.name)));
+            let mut ids = sqlx::query_scalar::<_, i64>(AssertSqlSafe(query)).fetch(&mut connection);
+            while let Some(id) = ids.try_next().await.in_statement(STATEMENT)? {
+                found(RowId(id), column.name);
+            }
         }
-        Ok(changed)
+        Ok(())
     }
 
     /// Ends the snapshot.
@@ -166,7 +177,7 @@ async fn copy_out<T: Send>(
     statement: &'static str,
     mut connection: PgConnection,
     query: &str,
-    to: mpsc::Sender<Vec<T>>,
+    to: mpsc::Sender<Piece<T>>,
     mut map: impl FnMut(&[Option<&[u8]>]) -> Result<T, CopyFormatError> + Send,
 ) -> Result<(), StoreError> {
     /// PostgreSQL sends a message for each row; so many that are there already make a piece.
@@ -186,9 +197,14 @@ async fn copy_out<T: Send>(
         while let Some(row) = decoder.next_row(&mut map).map_err(unreadable)? {
             piece.push(row.map_err(unreadable)?);
         }
-        if !piece.is_empty() && to.send(piece).await.is_err() {
+        if !piece.is_empty() && to.send(Piece::Rows(piece)).await.is_err() {
             return Ok(());
         }
     }
-    if decoder.finished() { Ok(()) } else { Err(unreadable(CopyFormatError("no end"))) }
+    if !decoder.finished() {
+        return Err(unreadable(CopyFormatError("no end")));
+    }
+    // Whoever does not listen any more needs no end either.
+    let _ = to.send(Piece::End).await;
+    Ok(())
 }

@@ -4,12 +4,16 @@
 use std::collections::HashSet;
 
 use jiter::{Jiter, JiterError, JiterErrorType, JsonErrorType, Peek};
+use serde::de::IgnoredAny;
 
 use super::{Fault, Reason};
 use crate::decimal::fits_jsonb;
 
 /// Objects and arrays within each other at most.
 pub const MAX_DEPTH: usize = 128;
+
+/// Characters of a member's name that an answer repeats.
+const MAX_SHOWN_CHARS: usize = 64;
 
 /// The value of a member of the body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,8 +35,16 @@ pub fn read_object(body: &[u8]) -> Result<Vec<(String, Member)>, Fault> {
         Fault::of_body(Reason::InvalidUtf8, detail)
     })?;
     let mut reader = Reader { json: Jiter::new(text.as_bytes()), fault: None };
-    let members = reader.body()?;
-    // A body that is no JSON at all is called that, whatever else stands in it.
+    let members = reader.body().map_err(|fault| {
+        // A body that is no JSON at all is called that, whatever else stands in it; half of a
+        // surrogate pair ends the reading, so the rest is still to be looked at.
+        match serde_json::from_str::<IgnoredAny>(text) {
+            Err(error) if fault.reason != Reason::MalformedJson => {
+                Fault::of_body(Reason::MalformedJson, error.to_string())
+            }
+            _ => fault,
+        }
+    })?;
     if let Some(fault) = reader.fault {
         return Err(fault);
     }
@@ -109,8 +121,10 @@ impl Reader<'_> {
             if seen.insert(this.clone()) {
                 each(this, member);
             } else {
+                // The name is the sender's: no longer than a person reads.
+                let name: String = this.chars().take(MAX_SHOWN_CHARS).collect();
                 let rule = "stands twice in one object";
-                self.found(Fault::of_field(Reason::DuplicateMember, &this, rule));
+                self.found(Fault::of_field(Reason::DuplicateMember, &name, rule));
             }
             name = self.json.next_key().map_err(malformed)?.map(str::to_owned);
         }

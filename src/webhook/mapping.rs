@@ -1,7 +1,7 @@
 //! Makes a signal of a delivery's body. Nothing is rounded and nothing is cut: what does not fit
 //! is a fault that names the member.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use ledger_verifier::ColumnType;
 use ledger_verifier::chain::SIGNALS;
 use sha2::{Digest, Sha256};
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::json::{Member, read_object};
 use super::{Delivery, Fault, Reason};
-use crate::chains::signals::{NewSignal, Side};
+use crate::chains::signals::{NewSignal, SAME_BYTES, Side};
 use crate::decimal::{self, DecimalError};
 
 const SIGNAL_ID: [&str; 2] = ["signal_id", "id"];
@@ -18,20 +18,17 @@ const SIDE: [&str; 3] = ["side", "action", "order_action"];
 const PRICE: [&str; 3] = ["price", "close", "order_price"];
 const QUANTITY: [&str; 4] = ["quantity", "qty", "contracts", "size"];
 
-/// How long the same bytes without an id are one signal.
-const SAME_BYTES: TimeDelta = TimeDelta::seconds(60);
-
 /// Maps a delivery with the default members; the first of each list that is there counts.
 pub fn map_signal(delivery: &Delivery, correlation_id: Uuid) -> Result<NewSignal, Fault> {
     let members = Members(read_object(&delivery.body)?);
-    let (signal_id, earlier_signal_id) = match members.signal_id(delivery)? {
-        Some(id) => (id, None),
+    let (signal_id, neighbours) = match members.signal_id(delivery)? {
+        Some(id) => (id, Vec::new()),
         None => ids_of_bytes(&delivery.source.name, &delivery.body, delivery.received_at),
     };
     Ok(NewSignal {
         correlation_id,
         signal_id,
-        earlier_signal_id,
+        neighbours,
         symbol: members.text("symbol", &SYMBOL)?,
         side: members.side()?,
         price: members.money("price", &PRICE)?,
@@ -45,13 +42,9 @@ pub fn map_signal(delivery: &Delivery, correlation_id: Uuid) -> Result<NewSignal
     })
 }
 
-/// The id of a delivery that names none, and the one that it had a minute ago, with the instant
-/// since when that one still counts.
-fn ids_of_bytes(
-    source: &str,
-    body: &[u8],
-    received_at: DateTime<Utc>,
-) -> (String, Option<(String, DateTime<Utc>)>) {
+/// The id of a delivery that names none, and those that the same bytes have in the minutes before
+/// and after: of two that come almost at once, either can be appended first.
+fn ids_of_bytes(source: &str, body: &[u8], received_at: DateTime<Utc>) -> (String, Vec<String>) {
     let minute = received_at.timestamp().div_euclid(SAME_BYTES.num_seconds());
     let id = |minute: i64| {
         let mut sha = Sha256::new();
@@ -62,7 +55,7 @@ fn ids_of_bytes(
         sha.update(body);
         hex::encode(sha.finalize())
     };
-    (id(minute), Some((id(minute - 1), received_at - SAME_BYTES)))
+    (id(minute), vec![id(minute - 1), id(minute + 1)])
 }
 
 struct Members(Vec<(String, Member)>);

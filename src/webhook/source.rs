@@ -39,8 +39,7 @@ impl WebhookSecret {
     /// Takes a secret of at least [`MIN_SECRET_BYTES`].
     pub fn new(secret: SecretString) -> Result<Self, SecretError> {
         let secret = Self(secret);
-        secret.try_standard_key()?;
-        if secret.hmac_key().len() < MIN_SECRET_BYTES {
+        if secret.try_standard_key()?.len() < MIN_SECRET_BYTES {
             return Err(SecretError::TooShort);
         }
         Ok(secret)

@@ -19,7 +19,7 @@ pub(crate) fn signal_of(recorded_by: &str, n: u32) -> NewSignal {
     NewSignal {
         correlation_id: Clock::system().new_id(),
         signal_id,
-        earlier_signal_id: None,
+        neighbours: Vec::new(),
         symbol: "BTCUSD".to_owned(),
         side,
         price: (60_000 + i128::from(n)) * 10_000_000_000 + 5_000_000_000,

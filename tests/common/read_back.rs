@@ -90,7 +90,7 @@ fn compare(log: &[LogEntry], chains: &Chains, findings: &mut Vec<Finding>) {
             )
         })
         .collect();
-    let mut checker = LogChecker::new();
+    let mut checker = LogChecker::new(&IN_LEDGER);
     for entry in log {
         checker.check(entry, findings);
         let Some(rows) = rows.get_mut(entry.chain.as_str()) else { continue };

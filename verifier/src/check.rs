@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::chain::{CHAINS, Chain};
+use crate::chain::Chain;
 use crate::hash::{LeafIndex, RowHash, RowId};
 use crate::row::{Value, row_hash_in};
 
@@ -155,6 +155,7 @@ impl ChainChecker {
             });
         };
         let expected = self.next_id;
+        // A row without an id has its finding from its hash, and no place among the others.
         let id = row.id().map_or(expected, |id| id.0);
         if id > expected + 1 {
             report(FindingKind::Gap, format!("rows {expected} to {} are missing", id - 1));
@@ -200,7 +201,9 @@ impl ChainChecker {
             }
             self.last_created_at = Some(created_at);
         }
-        self.next_id = self.next_id.max(id.saturating_add(1));
+        if row.id().is_some() {
+            self.next_id = self.next_id.max(id.saturating_add(1));
+        }
         self.last_hash = Some(row.row_hash.to_vec());
     }
 }
@@ -239,15 +242,16 @@ pub enum Step {
 }
 
 /// Checks the log in leaf order, and each entry against the row that it stands for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct LogChecker {
+    chains: Vec<&'static Chain>,
     next_leaf: i64,
 }
 
 impl LogChecker {
-    /// From the log's first leaf.
-    pub fn new() -> Self {
-        Self::default()
+    /// From the first leaf of the log over these chains; an entry of any other is a finding.
+    pub fn new(chains: &[&'static Chain]) -> Self {
+        Self { chains: chains.to_vec(), next_leaf: 0 }
     }
 
     /// The number of leaves up to the highest seen.
@@ -259,16 +263,18 @@ impl LogChecker {
     pub fn check(&mut self, entry: &LogEntry, findings: &mut Vec<Finding>) {
         let expected = self.next_leaf;
         if entry.leaf_index != expected {
-            let detail = if entry.leaf_index > expected {
+            let detail = if entry.leaf_index > expected + 1 {
                 format!("leaves {expected} to {} are missing", entry.leaf_index - 1)
+            } else if entry.leaf_index > expected {
+                format!("leaf {expected} is missing")
             } else {
                 format!("expected leaf {expected} here")
             };
             findings.push(entry.finding(FindingKind::Gap, LOG_NAME, detail));
         }
         self.next_leaf = expected.max(entry.leaf_index.saturating_add(1));
-        if !CHAINS.iter().any(|chain| chain.name == entry.chain) {
-            let detail = "the log names a chain that does not exist".to_owned();
+        if !self.chains.iter().any(|chain| chain.name == entry.chain) {
+            let detail = "the log names a chain that is not there".to_owned();
             findings.push(entry.finding(FindingKind::LogMismatch, LOG_NAME, detail));
         }
     }

@@ -85,6 +85,12 @@ pub enum RowError {
         /// The column.
         column: &'static str,
     },
+    /// The column is never NULL.
+    #[error("{column} is NULL")]
+    Null {
+        /// The column.
+        column: &'static str,
+    },
     /// The value has no canonical form.
     #[error("{column} holds {why}")]
     Unhashable {
@@ -159,7 +165,8 @@ pub fn write_canonical(
 fn write_value(column: &Column, value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), RowError> {
     let out_of_range = RowError::Range { column: column.name };
     match (column.ty, value) {
-        (_, Value::Null) => out.extend_from_slice(b"null"),
+        (_, Value::Null) if column.nullable => out.extend_from_slice(b"null"),
+        (_, Value::Null) => return Err(RowError::Null { column: column.name }),
         (ColumnType::BigInt | ColumnType::Integer, &Value::Integer(number)) => {
             if !(-INTEGER_BOUND < number && number < INTEGER_BOUND) {
                 return Err(out_of_range);
