@@ -56,7 +56,7 @@ fn conflict(answer: Answer) -> Existing {
 
 /// Sends rows so that they make one batch, in this order.
 async fn in_one_batch(ledger: &TestLedger, rows: Vec<NewRow>) -> Vec<Answer> {
-    let settings = BatchSettings { size: rows.len(), delay: Duration::from_secs(60) };
+    let settings = BatchSettings { size: rows.len(), delay: Duration::from_mins(1) };
     let appender = ledger.appender_with(settings, Clock::system());
     join_all(rows.into_iter().map(|row| appender.append(row, soon()))).await
 }

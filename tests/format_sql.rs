@@ -305,6 +305,7 @@ async fn what_copy_carries_comes_back_the_same() {
             while let Some(Piece::Rows(piece)) = pieces.recv().await {
                 rows.extend(piece);
             }
+            assert!(pieces.recv().await.is_none());
             rows
         };
         let (read, rows) = tokio::join!(reading, collecting);

@@ -234,6 +234,29 @@ async fn the_queue_is_bounded_and_says_so_at_once() {
     assert_eq!(ledger.finish().await, 1);
 }
 
+#[tokio::test(flavor = "current_thread")]
+async fn the_bytes_that_wait_are_bounded_too() {
+    let ledger = TestLedger::new().await;
+    let proxy = Proxy::start(&ledger).await;
+    proxy.refuse(true);
+    let appender = writer(proxy.app());
+    let deadline = Instant::now() + Duration::from_secs(1);
+    // 64 MiB may wait, and a row has more than its body.
+    let rows = (0..64).map(|n| {
+        let mut row = delivery(n);
+        row.body = vec![b'x'; 1 << 20];
+        row
+    });
+    let mut answers = join_all(rows.map(|row| appender.append(row, deadline))).await;
+    let full = AppendError::Unavailable("too many bytes are waiting".to_owned());
+    assert_eq!(answers.pop(), Some(Err(full.clone())));
+    assert!(answers.iter().all(|answer| answer.is_err() && *answer != Err(full.clone())));
+    proxy.refuse(false);
+    recorded(appender.append(delivery(1), soon()).await);
+    drop(appender);
+    assert_eq!(ledger.finish().await, 1);
+}
+
 #[tokio::test]
 async fn when_its_last_handle_is_gone_the_writer_ends_after_what_was_queued() {
     let ledger = TestLedger::new().await;

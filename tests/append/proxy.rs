@@ -114,15 +114,12 @@ async fn listen(listener: TcpListener, options: PgConnectOptions, state: Arc<Mut
 
 async fn connect(options: &PgConnectOptions) -> Server {
     let port = options.get_port();
-    match options.get_socket() {
-        Some(folder) => {
-            let socket = folder.join(format!(".s.PGSQL.{port}"));
-            Box::new(UnixStream::connect(socket).await.expect("the server's socket"))
-        }
-        None => {
-            let address: (&str, u16) = (options.get_host(), port);
-            Box::new(TcpStream::connect(address).await.expect("the server's port"))
-        }
+    if let Some(folder) = options.get_socket() {
+        let socket = folder.join(format!(".s.PGSQL.{port}"));
+        Box::new(UnixStream::connect(socket).await.expect("the server's socket"))
+    } else {
+        let address: (&str, u16) = (options.get_host(), port);
+        Box::new(TcpStream::connect(address).await.expect("the server's port"))
     }
 }
 
@@ -172,7 +169,7 @@ fn verdict_on_received(state: &Mutex<State>, bytes: &[u8]) -> Verdict {
 }
 
 async fn carry(mut client: TcpStream, mut server: Server, state: Arc<Mutex<State>>) {
-    let (mut sent, mut received) = ([0; 65_536], [0; 65_536]);
+    let (mut sent, mut received) = (vec![0; 65_536], vec![0; 65_536]);
     loop {
         let passed = tokio::select! {
             read = client.read(&mut sent) => {

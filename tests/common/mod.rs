@@ -24,6 +24,7 @@ const SUPERUSER_URL: &str = "LEDGER_TEST_DATABASE_URL";
 const TEMPLATE_LOCK: i64 = 0x006c_6564_6765_7274;
 
 /// The server that tests run on, as its superuser.
+#[expect(clippy::unused_async, reason = "a server that has to be started takes its time")]
 async fn superuser_url() -> String {
     std::env::var(SUPERUSER_URL).unwrap_or_else(|_| {
         panic!("{SUPERUSER_URL} must name a PostgreSQL 15 or newer, as its superuser")
@@ -45,6 +46,7 @@ impl TestLedger {
         let name = format!("ledger_test_{}", Clock::system().new_id().simple());
         let mut connection = connect_with(&server).await;
         run(&mut connection, &format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
+        run(&mut connection, &copy_database_rights(&template, &name)).await;
         Self { options: server.database(&name), name, dropped: false }
     }
 
@@ -251,6 +253,26 @@ async fn template(server: &PgConnectOptions) -> String {
     migrate::migrate(&database(&server.clone().database(&unready))).await.expect("migrations");
     run(&mut connection, &format!("ALTER DATABASE {unready} RENAME TO {name}")).await;
     name
+}
+
+/// CREATE DATABASE copies everything of a template but the rights on the database itself.
+fn copy_database_rights(template: &str, name: &str) -> String {
+    format!(
+        "DO $$
+         DECLARE
+             held record;
+         BEGIN
+             REVOKE ALL ON DATABASE {name} FROM PUBLIC;
+             FOR held IN
+                 SELECT privilege_type, grantee::regrole AS role
+                 FROM pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba)))
+                 WHERE datname = '{template}' AND grantee <> 0
+             LOOP
+                 EXECUTE format('GRANT %s ON DATABASE {name} TO %s', held.privilege_type, held.role);
+             END LOOP;
+         END
+         $$"
+    )
 }
 
 fn hash_of_migrations() -> String {

@@ -163,9 +163,13 @@ pub(crate) fn row(chain: &'static Chain) -> Vec<BoxedStrategy<Value<'static>>> {
     chain
         .columns
         .iter()
-        .map(|column| match column.nullable {
-            true => prop_oneof![1 => Just(Value::Null), 3 => value(column.ty)].boxed(),
-            false => value(column.ty),
+        .map(|column| {
+            let value = value(column.ty);
+            if column.nullable {
+                prop_oneof![1 => Just(Value::Null), 3 => value].boxed()
+            } else {
+                value
+            }
         })
         .collect()
 }

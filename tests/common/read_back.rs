@@ -144,7 +144,7 @@ async fn compare_documents(
     for column in chain.columns.iter().filter(|column| column.ty == ColumnType::Document) {
         let name = column.name;
         let sql = format!(
-            "SELECT id::text FROM public.{} WHERE {name} IS DISTINCT FROM {name}_text::jsonb",
+            "SELECT id::text FROM public.{} WHERE {name}::text IS DISTINCT FROM {name}_text::jsonb::text",
             chain.name
         );
         let changed = sqlx::query_scalar::<_, Option<String>>(AssertSqlSafe(sql));
