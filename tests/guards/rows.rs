@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use audit_ledger::chains::IN_LEDGER;
-use ledger_verifier::{Chain, ColumnType};
+use ledger_verifier::Chain;
 
 use crate::checks::{Spelt, check, check_in_sql, findings};
 use crate::columns::{ROWS, Unguarded, spelt};
@@ -288,12 +288,4 @@ async fn a_history_rewritten_whole_or_cut_off_is_consistent_by_itself() {
     assert_eq!(findings(&check(&unguarded.ledger).await), []);
     unguarded.restore().await;
     unguarded.finish().await;
-}
-
-#[tokio::test]
-async fn documents_are_compared_in_chains_that_have_them() {
-    let with_documents = IN_LEDGER
-        .iter()
-        .filter(|chain| chain.columns.iter().any(|column| column.ty == ColumnType::Document));
-    assert_eq!(with_documents.count(), 2, "signals and security_events");
 }
