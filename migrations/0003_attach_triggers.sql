@@ -267,6 +267,7 @@ AS $$
 DECLARE
     hash_call text;
     document_check text;
+    hashable_check text;
     bad_rows bigint;
     missing_id bigint;
 BEGIN
@@ -287,6 +288,20 @@ BEGIN
     WHERE a.attrelid = format('public.%I', chain)::regclass AND a.atttypid = 'jsonb'::regtype
       AND NOT a.attisdropped;
 
+    -- What the hash's spelling does not show: a network's mask, and a year BC.
+    SELECT coalesce(string_agg(CASE a.atttypid
+               WHEN 'inet'::regtype THEN format(
+                   '(masklen(t.%1$I) = CASE family(t.%1$I) WHEN 4 THEN 32 ELSE 128 END) IS NOT FALSE',
+                   a.attname)
+               ELSE format(
+                   '(t.%1$I >= ''1970-01-01 00:00:00+00'' AND t.%1$I < ''10000-01-01 00:00:00+00'') IS NOT FALSE',
+                   a.attname)
+           END, ' AND '), 'true')
+    INTO hashable_check
+    FROM pg_attribute AS a
+    WHERE a.attrelid = format('public.%I', chain)::regclass AND a.attnum > 0
+      AND a.atttypid IN ('inet'::regtype, 'timestamptz'::regtype) AND NOT a.attisdropped;
+
     checked_chain := chain;
     -- The row before the range is read too, for the first link.
     EXECUTE format($query$
@@ -294,7 +309,7 @@ BEGIN
             SELECT t.id, CASE
                 WHEN t.id IS NULL OR t.id < 1 THEN 'gap'
                 WHEN id_before IS DISTINCT FROM t.id - 1 AND t.id > 1 THEN 'gap'
-                WHEN %2$s IS DISTINCT FROM t.row_hash::text THEN 'content'
+                WHEN NOT (%5$s) OR %2$s IS DISTINCT FROM t.row_hash::text THEN 'content'
                 WHEN t.prev_hash::text IS DISTINCT FROM CASE t.id
                     WHEN 1 THEN public.ledger_genesis(%3$L) ELSE hash_before::text END THEN 'link'
                 WHEN t.created_at < time_before THEN 'time_reversal'
@@ -310,7 +325,7 @@ BEGIN
             WHERE $1 <= 1 OR t.id >= $1)
         SELECT count(*), count(finding), min(id) FILTER (WHERE finding IS NOT NULL),
                (array_agg(finding ORDER BY id) FILTER (WHERE finding IS NOT NULL))[1]
-        FROM checked $query$, chain, hash_call, chain, document_check)
+        FROM checked $query$, chain, hash_call, chain, document_check, hashable_check)
     INTO rows_checked, bad_rows, first_bad_id, finding
     USING from_id, to_id;
 
@@ -330,7 +345,7 @@ END
 $$;
 
 -- The same over every chain, and the log itself: its leaf indexes have no gap, and its entries
--- stand for rows of chains that exist. For the log first_bad_id is a leaf index.
+-- stand for the rows of chains that exist, in their order. For the log first_bad_id is a leaf index.
 CREATE FUNCTION public.verify_chain_integrity()
     RETURNS TABLE (checked_chain text, rows_checked bigint, valid boolean,
                    first_bad_id bigint, finding text)
@@ -348,6 +363,8 @@ BEGIN
                 WHEN l.leaf_index IS DISTINCT FROM row_number() OVER (ORDER BY l.leaf_index) - 1
                     THEN 'gap'
                 WHEN (l.chain = ANY (public.ledger_chains())) IS NOT TRUE THEN 'log_mismatch'
+                WHEN l.id IS DISTINCT FROM 1 + coalesce(lag(l.id) OVER (
+                    PARTITION BY l.chain ORDER BY l.leaf_index), 0) THEN 'log_mismatch'
             END AS finding
             FROM public.ledger_log AS l)
         SELECT 'ledger_log', count(*),

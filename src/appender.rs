@@ -323,7 +323,7 @@ impl Writer {
                 Ok(found) => return found,
                 Err(error) => {
                     tracing::error!(%error, "cannot look for a commit yet");
-                    self.connection = None;
+                    self.abandon(error).await;
                     sleep(RETRY_PAUSE).await;
                 }
             }

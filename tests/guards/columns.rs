@@ -81,6 +81,9 @@ impl Unguarded {
         let first = line.first_bad_id.zip(line.finding.as_deref());
         assert_eq!(first, first_in_sql, "in SQL: {sql}");
         assert_eq!(line.valid == Some(false), first.is_some(), "in SQL: {sql}");
+        // What does not show in the chain shows in the log.
+        let lines = check_in_sql(&mut self.superuser).await;
+        assert!(lines.iter().any(|line| line.valid == Some(false)), "in SQL: {sql}");
 
         let read = read_back::verify(&mut self.superuser).await;
         assert_ne!(read.problems, Vec::<String>::new(), "by the harness: {sql}");
@@ -343,7 +346,7 @@ async fn positions_in_the_log_that_mislead_a_check_are_found_too() {
 }
 
 #[tokio::test]
-async fn what_sql_prints_alike_is_another_value_to_the_check_in_rust() {
+async fn what_sql_prints_alike_is_another_value_to_a_check() {
     let mut unguarded = Unguarded::new(false).await;
     // host() does not print a mask, to_char() does not print the era.
     let before_christ = "(to_char(timezone('UTC', received_at), 'YYYY-MM-DD HH24:MI:SS.US')
@@ -358,6 +361,8 @@ async fn what_sql_prints_alike_is_another_value_to_the_check_in_rust() {
         run(&mut unguarded.superuser, &update).await;
         let found = findings(&check(&unguarded.ledger).await);
         assert_eq!(found, [spelt(chain, MIDDLE, "content")], "{update}");
+        let line = check_one_in_sql(&mut unguarded.superuser, chain.name).await;
+        assert_eq!((line.first_bad_id, line.finding.as_deref()), (Some(MIDDLE), Some("content")));
         assert!(!read_back::verify(&mut unguarded.superuser).await.problems.is_empty(), "{update}");
         unguarded.restore().await;
     }

@@ -141,7 +141,7 @@ async fn swapped_contents_and_swapped_entries() {
         let expected = all_spelt(chain, &[(2, "log_mismatch"), (4, "log_mismatch")]);
         unguarded.assert_found(&swap, expected, chain, Some((2, "log_mismatch"))).await;
 
-        // The second row's leaf before the first one's: SQL does not look at the order.
+        // The second row's leaf before the first one's: in SQL the log's line says so.
         let swap = format!(
             "UPDATE public.ledger_log AS t SET leaf_index = o.leaf_index FROM public.ledger_log AS o
              WHERE t.chain = '{0}' AND o.chain = '{0}' AND (t.id, o.id) IN ((1, 2), (2, 1))",
