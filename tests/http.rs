@@ -229,3 +229,37 @@ async fn the_api_describes_itself_and_counts() {
     server.stop().await;
     ledger.finish().await;
 }
+
+#[tokio::test]
+async fn what_libraries_refuse_is_a_problem_too_and_invented_methods_leave_no_metric() {
+    let ledger = TestLedger::new().await;
+    let server = Server::start(&ledger).await;
+    for path in ["/webhook/%ff", "/docs/nothing-here.js"] {
+        let answer = server.post(path, b"{}", &[]).await;
+        assert_eq!(answer.headers["content-type"], "application/problem+json", "{path}");
+        assert!(answer.body["code"].is_string() && answer.body["request_id"].is_string());
+    }
+    let invented = server.request("INVENTED", "/healthz", b"", &[]).await;
+    assert_eq!((invented.status, &invented.body["code"]), (405, &json!("MTH-001")));
+    let metrics = server.text("/metrics").await;
+    assert!(metrics.contains(r#"method="other""#) && !metrics.contains("INVENTED"), "{metrics}");
+    server.stop().await;
+    ledger.finish().await;
+}
+
+#[tokio::test]
+async fn a_client_that_sends_nothing_is_cut_off() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let ledger = TestLedger::new().await;
+    let server = Server::start(&ledger).await;
+    for beginning in ["", "P", "PRI * HTTP/2.0\r\n", "POST /webhook/tradingview HTTP/1.1\r\nHost:"]
+    {
+        let mut silent = tokio::net::TcpStream::connect(server.address).await.unwrap();
+        silent.write_all(beginning.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let closed = tokio::time::timeout(Duration::from_mins(1), silent.read_to_end(&mut answer));
+        closed.await.expect(beginning).unwrap();
+    }
+    server.stop().await;
+    ledger.finish().await;
+}

@@ -166,3 +166,50 @@ fn malformed(error: JiterError) -> Fault {
         error => Fault::of_body(Reason::MalformedJson, format!("{error} at byte {at}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reason(body: &str) -> Option<Reason> {
+        read_object(body.as_bytes()).err().map(|fault| fault.reason)
+    }
+
+    #[test]
+    fn a_fault_of_the_grammar_is_told_before_any_other() {
+        for (body, expected) in [
+            (r#"{"a":1}"#, None),
+            (r#"{"a":"\ud83d\ude80"}"#, None),
+            (r#"{"a":{"b":1,"b":2}}"#, Some(Reason::DuplicateMember)),
+            (r#"{"a":[{"b":1,"b":2}],"#, Some(Reason::MalformedJson)),
+            (r#"{"a":"\ud800"}"#, Some(Reason::InvalidField)),
+            (r#"{"a":"\ud800x"}"#, Some(Reason::InvalidField)),
+            (r#"{"a":"\udc00"}"#, Some(Reason::InvalidField)),
+            (r#"{"a":"\ud800" garbage"#, Some(Reason::MalformedJson)),
+            (r#"{"a":"\u0000"}"#, Some(Reason::NulCharacter)),
+            (r#"{"a\u0000":1}"#, Some(Reason::NulCharacter)),
+            (r#"{"a":1e131072}"#, Some(Reason::InvalidField)),
+            (r#"{"a":0e131072}"#, None),
+            (r#""a""#, Some(Reason::NotAnObject)),
+            (r#"{"a":01}"#, Some(Reason::MalformedJson)),
+            (r#"{"a":Infinity}"#, Some(Reason::MalformedJson)),
+            ("{\"a\":\"\t\"}", Some(Reason::MalformedJson)),
+            (" {} ", None),
+            ("{} {}", Some(Reason::MalformedJson)),
+        ] {
+            assert_eq!(reason(body), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn nesting_is_bounded_and_a_long_name_is_not_repeated() {
+        let nested =
+            |depth: usize| format!("{{\"a\":{}1{}}}", "[".repeat(depth - 1), "]".repeat(depth - 1));
+        assert_eq!(reason(&nested(MAX_DEPTH)), None);
+        assert_eq!(reason(&nested(MAX_DEPTH + 1)), Some(Reason::MalformedJson));
+        let name = "x".repeat(100_000);
+        let fault = read_object(format!(r#"{{"{name}":1,"{name}":2}}"#).as_bytes()).unwrap_err();
+        assert_eq!(fault.reason, Reason::DuplicateMember);
+        assert!(fault.detail.len() < 200 && fault.field.unwrap().len() == MAX_SHOWN_CHARS);
+    }
+}

@@ -247,3 +247,37 @@ async fn a_check_while_appends_go_on_finds_nothing() {
     drop(appender);
     ledger.finish().await;
 }
+
+/// What could not be read is not missing: neither the log's entries where a chain breaks off, nor
+/// a chain's rows where the log does.
+#[tokio::test]
+async fn what_breaks_off_is_unfinished_and_not_tampered() {
+    let ledger = ledger_with(5).await;
+    let mut superuser = ledger.connect_superuser().await;
+    for (broken, revoke, grant) in [
+        (
+            "signals",
+            "REVOKE SELECT ON signals FROM ledger_auditor",
+            "GRANT SELECT ON signals TO ledger_auditor",
+        ),
+        (
+            "ledger_log",
+            "REVOKE SELECT ON ledger_log FROM ledger_auditor;
+             GRANT SELECT (leaf_index) ON ledger_log TO ledger_auditor",
+            "GRANT SELECT ON ledger_log TO ledger_auditor",
+        ),
+    ] {
+        run(&mut superuser, revoke).await;
+        let report = check(&ledger).await;
+        assert_eq!(findings(&report), [], "{broken}");
+        assert_eq!(report.verdict(), Verdict::Unfinished, "{broken}");
+        for chain in &report.chains {
+            let is_broken = chain.chain == broken;
+            assert_eq!(chain.error.is_some(), is_broken, "{chain:?}");
+            assert_eq!(chain.valid(), (!is_broken).then_some(true), "{chain:?}");
+        }
+        run(&mut superuser, grant).await;
+    }
+    assert_eq!(check(&ledger).await.verdict(), Verdict::Verified);
+    ledger.finish().await;
+}

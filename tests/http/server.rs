@@ -35,7 +35,7 @@ pub(crate) struct Answer {
 
 pub(crate) struct Server {
     pub(crate) clock: Clock,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     secret: String,
     client: reqwest::Client,
     handle: Handle<SocketAddr>,
