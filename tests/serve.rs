@@ -1,5 +1,6 @@
 //! The program as its users run it: started, killed, tampered with and checked from outside.
 
+mod common;
 #[path = "serve/program.rs"]
 mod program;
 
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use program::{Program, audit_ledger, send, sql};
 use serde_json::{Value, json};
+use sqlx::ConnectOptions;
 
 /// What a new user does: start, send the printed line, check, change a row, check.
 #[tokio::test]
@@ -148,6 +150,43 @@ async fn nothing_acknowledged_is_lost_or_doubled_when_postgres_is_killed() {
     .await;
     assert!(program.stderr().contains("appending failed"), "the fault was felt");
     program.stop();
+}
+
+/// Two processes on one database, 64 clients that send each delivery to both at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_services_on_one_database_make_one_ledger() {
+    const CLIENTS: usize = 64;
+    const DELIVERIES: usize = 20;
+    let ledger = common::TestLedger::new().await;
+    let url = ledger.options("app_trading").to_url_lossy().to_string();
+    let secret = "a secret that both services know";
+    let programs = [Program::start_on(&url, secret).await, Program::start_on(&url, secret).await];
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|client| {
+            let senders = programs.each_ref().map(Program::sender);
+            tokio::spawn(async move {
+                for number in 0..DELIVERIES {
+                    let signal_id = format!("both-{client}-{number}");
+                    let (one, other) =
+                        tokio::join!(senders[0].send(&signal_id), senders[1].send(&signal_id));
+                    let (one, other) = (one.unwrap(), other.unwrap());
+                    let mut statuses = [one.status, other.status];
+                    statuses.sort_unstable();
+                    assert_eq!(statuses, [200, 201], "{one:?} {other:?}");
+                    assert_eq!(one.body["receipt"], other.body["receipt"]);
+                    assert_eq!(one.body["correlation_id"], other.body["correlation_id"]);
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await.unwrap();
+    }
+    for program in programs {
+        program.stop();
+    }
+    // Each service recorded its start and its end.
+    assert_eq!(ledger.finish().await, CLIENTS * DELIVERIES + 4);
 }
 
 #[tokio::test]

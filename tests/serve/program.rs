@@ -56,11 +56,27 @@ pub(crate) struct Answer {
 pub(crate) struct Program {
     folder: TempDir,
     address: String,
+    /// Variables beside those that every program has.
+    variables: Vec<(&'static str, String)>,
     process: Child,
 }
 
 impl Program {
+    /// On a private PostgreSQL.
     pub(crate) async fn start() -> Self {
+        Self::start_with(Vec::new()).await
+    }
+
+    /// On a database that others use too.
+    pub(crate) async fn start_on(database_url: &str, secret: &str) -> Self {
+        Self::start_with(vec![
+            ("DATABASE_URL", database_url.to_owned()),
+            ("LEDGER_WEBHOOK_SECRET", secret.to_owned()),
+        ])
+        .await
+    }
+
+    async fn start_with(variables: Vec<(&'static str, String)>) -> Self {
         let folder = tempfile::Builder::new().prefix("serve").tempdir().unwrap();
         // The server's own user must reach its folder, also where the tests run as root.
         let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -68,13 +84,13 @@ impl Program {
         // A port that was free a moment ago; nothing else here binds to explicit ones.
         let address =
             std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        let process = Self::spawn(&folder, &address);
-        let mut program = Self { folder, address, process };
+        let process = Self::spawn(&folder, &address, &variables);
+        let mut program = Self { folder, address, variables, process };
         program.wait_until_ready().await;
         program
     }
 
-    fn spawn(folder: &TempDir, address: &str) -> Child {
+    fn spawn(folder: &TempDir, address: &str, variables: &[(&str, String)]) -> Child {
         let file = |name| {
             let path = folder.path().join(name);
             File::options().create(true).append(true).open(path).unwrap()
@@ -83,6 +99,7 @@ impl Program {
             .arg("serve")
             .env("LEDGER_LISTEN", address)
             .env("LEDGER_DATA_DIR", folder.path().join("data"))
+            .envs(variables.iter().cloned())
             .stdout(file("stdout"))
             .stderr(file("stderr"))
             .spawn()
@@ -90,7 +107,7 @@ impl Program {
     }
 
     pub(crate) async fn start_again(&mut self) {
-        self.process = Self::spawn(&self.folder, &self.address);
+        self.process = Self::spawn(&self.folder, &self.address, &self.variables);
         self.wait_until_ready().await;
     }
 
@@ -133,6 +150,10 @@ impl Program {
     }
 
     pub(crate) fn secret(&self) -> String {
+        let set = self.variables.iter().find(|(name, _)| *name == "LEDGER_WEBHOOK_SECRET");
+        if let Some((_, secret)) = set {
+            return secret.clone();
+        }
         std::fs::read_to_string(self.data_dir().join("webhook.secret")).unwrap()
     }
 

@@ -1,0 +1,73 @@
+//! A dump and its restore: the ledger that comes back is the same, proves itself, and goes on.
+
+mod common;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use audit_ledger::chains::Appended;
+use audit_ledger::clock::Clock;
+use audit_ledger::store::migrate::{create_database, migrate};
+use common::builders::{delivery, event, signal};
+use common::{TestLedger, connect_with, database, fetch, read_back, refused, run, soon};
+use sqlx::ConnectOptions;
+
+/// Runs one of PostgreSQL's programs.
+fn postgres(program: &str, arguments: &[&str]) {
+    let folder = std::env::var_os("LEDGER_PG_BINDIR").map(PathBuf::from).unwrap_or_default();
+    let output = Command::new(folder.join(program)).args(arguments).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program}: {errors}");
+}
+
+#[tokio::test]
+async fn a_restored_ledger_is_the_same_and_goes_on() {
+    let ledger = TestLedger::new().await;
+    let appender = ledger.appender();
+    for n in 1..=20 {
+        appender.append(signal(n), soon()).await.unwrap();
+        appender.append(delivery(n), soon()).await.unwrap();
+        appender.append(event(n), soon()).await.unwrap();
+    }
+    drop(appender);
+
+    let superuser = ledger.options("postgres");
+    let name = format!("{}_restored", ledger.name());
+    let restored = superuser.clone().database(&name);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("dump");
+    let (file, url) = (file.to_str().unwrap(), superuser.to_url_lossy().to_string());
+    postgres("pg_dump", &["--format=custom", "--file", file, "--dbname", &url]);
+    create_database(&database(&superuser), &name).await.unwrap();
+    let url = restored.to_url_lossy().to_string();
+    postgres("pg_restore", &["--exit-on-error", "--dbname", &url, file]);
+    // A dump does not hold the database's own rights.
+    assert_eq!(migrate(&database(&restored)).await.unwrap(), Vec::<i64>::new());
+
+    let mut connection = connect_with(&restored).await;
+    let found = read_back::verify(&mut connection).await;
+    assert_eq!((found.rows, found.problems), (60, vec![]));
+    let verdict = "SELECT bool_and(valid) FROM verify_chain_integrity()";
+    assert!(fetch::<bool>(&mut connection, verdict).await);
+    let always = "SELECT bool_and(tgenabled = 'A') FROM pg_trigger WHERE NOT tgisinternal";
+    assert!(fetch::<bool>(&mut connection, always).await);
+    assert_eq!(refused(&mut connection, "UPDATE signals SET price = 1").await, "AU002");
+    run(&mut connection, "SET ROLE ledger_auditor").await;
+    assert_eq!(refused(&mut connection, "CREATE TEMPORARY TABLE mine ()").await, "42501");
+
+    let app = database(&restored.clone().username("app_trading"));
+    let (appender, _writer) =
+        audit_ledger::appender::Appender::start(app, Default::default(), Clock::system());
+    let again = appender.append(signal(7), soon()).await.unwrap();
+    assert!(matches!(again, Appended::Duplicate(_)), "{again:?}");
+    let next = appender.append(signal(21), soon()).await.unwrap();
+    let Appended::Recorded(receipt) = next else { panic!("{next:?}") };
+    assert_eq!((receipt.id.0, receipt.leaf_index.0), (21, 60));
+    run(&mut connection, "RESET ROLE").await;
+    assert_eq!(read_back::verify(&mut connection).await.problems, Vec::<String>::new());
+    drop((appender, connection));
+    let mut server = ledger.connect_superuser().await;
+    run(&mut server, &format!("DROP DATABASE {name} WITH (FORCE)")).await;
+    drop(server);
+    ledger.finish().await;
+}
