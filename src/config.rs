@@ -6,15 +6,16 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
 use crate::appender::BatchSettings;
-use crate::webhook::source::WebhookSecret;
+use crate::webhook::source::{Source, WebhookSecret, parse_net, parse_sources};
 
 /// Every variable that the service reads; any other that starts with `LEDGER_` is an error,
 /// since a misspelt one would be silently without effect.
-const KNOWN: [&str; 12] = [
+const KNOWN: [&str; 14] = [
     "DATABASE_URL",
     "LEDGER_BATCH_DELAY_US",
     "LEDGER_BATCH_SIZE",
@@ -26,6 +27,8 @@ const KNOWN: [&str; 12] = [
     "LEDGER_METRICS_LISTEN",
     "LEDGER_MIGRATOR_DATABASE_URL",
     "LEDGER_PG_BINDIR",
+    "LEDGER_SOURCES",
+    "LEDGER_TRUSTED_PROXIES",
     "LEDGER_WEBHOOK_SECRET",
 ];
 /// A body in `signals` or in quarantine is at most 1 MiB, in the database too.
@@ -55,6 +58,10 @@ pub struct Config {
     pub metrics_listen: Option<SocketAddr>,
     /// Secrets of the source `tradingview`; any of them is accepted.
     pub webhook_secrets: Vec<WebhookSecret>,
+    /// Sources of the TOML file.
+    pub sources: Vec<Source>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
     /// How batches are made.
     pub batch: BatchSettings,
     /// The largest body of a delivery.
@@ -112,6 +119,18 @@ impl Config {
                 .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))),
             metrics_listen: variables.parsed("LEDGER_METRICS_LISTEN")?,
             webhook_secrets: webhook_secrets(variables.secret("LEDGER_WEBHOOK_SECRET")?)?,
+            sources: sources(variables.text("LEDGER_SOURCES"))?,
+            trusted_proxies: variables
+                .text("LEDGER_TRUSTED_PROXIES")
+                .unwrap_or_default()
+                .split(',')
+                .map(str::trim)
+                .filter(|net| !net.is_empty())
+                .map(|net| {
+                    let rule = || format!("{net} is no address or network");
+                    parse_net(net).ok_or_else(|| ConfigError::new("LEDGER_TRUSTED_PROXIES", rule()))
+                })
+                .collect::<Result<_, _>>()?,
             batch: BatchSettings {
                 size: bounded("LEDGER_BATCH_SIZE", BatchSettings::default().size, MAX_BATCH_SIZE)?,
                 delay: Duration::from_micros(delay_us),
@@ -132,6 +151,8 @@ impl Config {
             "LEDGER_LISTEN": self.listen,
             "LEDGER_METRICS_LISTEN": self.metrics_listen,
             "LEDGER_WEBHOOK_SECRET": format!("({} set)", self.webhook_secrets.len()),
+            "LEDGER_SOURCES": self.sources.iter().map(|source| &source.name).collect::<Vec<_>>(),
+            "LEDGER_TRUSTED_PROXIES": self.trusted_proxies,
             "LEDGER_BATCH_SIZE": self.batch.size,
             "LEDGER_BATCH_DELAY_US": self.batch.delay.as_micros(),
             "LEDGER_MAX_BODY_BYTES": self.max_body_bytes,
@@ -139,6 +160,14 @@ impl Config {
             "LEDGER_LOG": self.log,
         })
     }
+}
+
+/// The sources of the TOML file at this path.
+fn sources(path: Option<String>) -> Result<Vec<Source>, ConfigError> {
+    let Some(path) = path else { return Ok(Vec::new()) };
+    let wrong = |rule: String| ConfigError::new("LEDGER_SOURCES", format!("{path}: {rule}"));
+    let toml = std::fs::read_to_string(&path).map_err(|error| wrong(error.to_string()))?;
+    parse_sources(&toml).map_err(wrong)
 }
 
 /// One secret a line, so that several can be in force during a rotation.

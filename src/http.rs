@@ -17,6 +17,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::get;
 use axum_server::Handle;
 use hyper_util::rt::TokioTimer;
+use ipnet::IpNet;
 use metrics_exporter_prometheus::PrometheusHandle;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -46,10 +47,20 @@ pub struct Service {
     pub sources: Arc<HashMap<String, Arc<Source>>>,
     /// Whether the database answers.
     pub readiness: Readiness,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Arc<[IpNet]>,
     /// What `/metrics` prints.
     pub metrics: PrometheusHandle,
     /// The largest body of a delivery.
     pub max_body_bytes: usize,
+}
+
+impl Service {
+    /// Sources by their names.
+    pub fn by_name(sources: Vec<Source>) -> Arc<HashMap<String, Arc<Source>>> {
+        let named = |source: Source| (source.name.clone(), Arc::new(source));
+        Arc::new(sources.into_iter().map(named).collect())
+    }
 }
 
 /// Every route that the service has; `/metrics` only where it has no address of its own.
@@ -66,29 +77,30 @@ pub fn router(service: &Service, with_metrics: bool) -> Router {
         let page = SwaggerUi::new("/docs").config(Config::from("/openapi.json"));
         routes = routes.merge(page);
     }
-    finish(routes.layer(DefaultBodyLimit::max(max_body_bytes)), service.clock)
+    finish(routes.layer(DefaultBodyLimit::max(max_body_bytes)), service)
 }
 
 /// `/metrics` alone, for an address of its own.
 pub fn metrics_only(service: &Service) -> Router {
-    finish(metrics_router(service), service.clock)
+    finish(metrics_router(service), service)
 }
 
 fn metrics_router(service: &Service) -> Router {
     Router::new().route("/metrics", get(health::metrics)).with_state(service.clone())
 }
 
-fn finish(routes: Router, clock: Clock) -> Router {
+fn finish(routes: Router, service: &Service) -> Router {
     routes
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::method_not_allowed)
-        .layer(axum::middleware::from_fn_with_state(clock, telemetry::observe))
+        .layer(axum::middleware::from_fn_with_state(service.clone(), telemetry::observe))
 }
 
 /// The routes that the OpenAPI document describes.
 fn api_routes() -> OpenApiRouter<Service> {
     OpenApiRouter::with_openapi(openapi::base())
         .routes(routes!(webhook::receive))
+        .routes(routes!(webhook::receive_with_token))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
 }

@@ -17,7 +17,7 @@ use crate::config::{Config, ConfigError, webhook_secrets};
 use crate::postgres::{self, Access, PostgresError, PrivatePostgres};
 use crate::store::migrate::{create_database, ensure_suitable, migrate};
 use crate::store::{Database, StoreError};
-use crate::webhook::source::WebhookSecret;
+use crate::webhook::source::{Source, TRADINGVIEW, WebhookSecret};
 
 /// The ledger's database, open for use.
 #[derive(Debug)]
@@ -125,16 +125,27 @@ impl OpenLedger {
         Ok(app)
     }
 
-    /// The secrets of the source `tradingview`: those configured, else, with the private
-    /// PostgreSQL, one that is made once and kept beside it.
-    pub fn webhook_secrets(&self, config: Config) -> Result<Vec<WebhookSecret>, OpenError> {
-        if !config.webhook_secrets.is_empty() {
-            return Ok(config.webhook_secrets);
+    /// Every source, `tradingview` among them: as the file of sources says, else signed with the
+    /// secrets configured, else, with the private PostgreSQL, with one that is made once and
+    /// kept beside it.
+    pub fn sources(&self, config: &mut Config) -> Result<Vec<Source>, OpenError> {
+        let mut sources = std::mem::take(&mut config.sources);
+        let is_named = sources.iter().any(|source| source.name == TRADINGVIEW);
+        let mut secrets = std::mem::take(&mut config.webhook_secrets);
+        if secrets.is_empty()
+            && !is_named
+            && let Some(private) = &self.private
+        {
+            secrets.push(kept_webhook_secret(private.data_dir())?);
         }
-        match &self.private {
-            Some(private) => Ok(vec![kept_webhook_secret(private.data_dir())?]),
-            None => Err(no_secret().into()),
+        if is_named && !secrets.is_empty() {
+            let rule = "is set, and LEDGER_SOURCES names tradingview too".to_owned();
+            return Err(ConfigError { variable: "LEDGER_WEBHOOK_SECRET".to_owned(), rule }.into());
         }
+        if !secrets.is_empty() {
+            sources.push(Source::signed(TRADINGVIEW, secrets));
+        }
+        if sources.is_empty() { Err(no_secret().into()) } else { Ok(sources) }
     }
 
     /// Lets go of the ledger; a private PostgreSQL of this process is shut down.
@@ -152,8 +163,18 @@ fn no_secret() -> ConfigError {
     }
 }
 
-/// The secrets that a delivery may be signed with, without a database at hand.
-pub fn signing_secrets(config: Config) -> Result<Vec<WebhookSecret>, OpenError> {
+/// The secrets that a delivery to a source may be signed with, without a database at hand.
+pub fn signing_secrets(source: &str, mut config: Config) -> Result<Vec<WebhookSecret>, OpenError> {
+    if let Some(at) = config.sources.iter().position(|known| known.name == source) {
+        return Ok(config.sources.swap_remove(at).secrets);
+    }
+    if source != TRADINGVIEW {
+        return Err(ConfigError {
+            variable: "LEDGER_SOURCES".to_owned(),
+            rule: format!("names no source {source}"),
+        }
+        .into());
+    }
     if !config.webhook_secrets.is_empty() {
         return Ok(config.webhook_secrets);
     }

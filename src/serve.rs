@@ -1,9 +1,7 @@
 //! The service, from its start to its end.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum_server::Handle;
@@ -19,7 +17,8 @@ use crate::config::Config;
 use crate::http::{self, DRAIN, Readiness, Service};
 use crate::open::{OpenError, OpenLedger};
 use crate::postgres::Access;
-use crate::webhook::source::{Source, TRADINGVIEW, WebhookSecret};
+use crate::webhook::Source;
+use crate::webhook::auth::Method;
 
 /// How long the service waits for an event of its own to be recorded, at its start and end.
 const EVENT_WITHIN: Duration = Duration::from_secs(10);
@@ -77,26 +76,25 @@ fn listen(address: SocketAddr, variable: &'static str) -> Result<TcpListener, Se
 
 async fn run(
     ledger: &OpenLedger,
-    config: Config,
+    mut config: Config,
     clock: Clock,
     listener: TcpListener,
     metrics_listener: Option<TcpListener>,
     stop: &StopSignals,
 ) -> Result<(), ServeError> {
     let address = listener.local_addr().map_err(ServeError::Server)?;
-    let (batch, max_body_bytes) = (config.batch, config.max_body_bytes);
-    let secrets = ledger.webhook_secrets(config)?;
-    let welcome = welcome(address, &secrets);
-    let (appender, writer) = Appender::start(ledger.app.clone(), batch, clock);
+    let sources = ledger.sources(&mut config)?;
+    let welcome = welcome(address, &sources);
+    let (appender, writer) = Appender::start(ledger.app.clone(), config.batch, clock);
     record_event(&appender, EventType::ServiceStarted).await?;
-    let source = Source { name: TRADINGVIEW.to_owned(), secrets };
     let service = Service {
         appender: appender.clone(),
         clock,
-        sources: Arc::new(HashMap::from([(source.name.clone(), Arc::new(source))])),
+        sources: Service::by_name(sources),
+        trusted_proxies: config.trusted_proxies.into(),
         readiness: Readiness::of(ledger.app.clone()),
         metrics: http::install_metrics(),
-        max_body_bytes,
+        max_body_bytes: config.max_body_bytes,
     };
 
     let handle = Handle::new();
@@ -108,6 +106,8 @@ async fn run(
     }
     let routes = http::router(&service, !has_own_metrics);
     servers.spawn(http::serve(listener, routes, handle.clone()));
+    // The writer ends with the last handle to it.
+    drop(service);
     crate::cli::say(welcome);
 
     let mut ended = tokio::select! {
@@ -149,15 +149,17 @@ async fn record_event(appender: &Appender, event_type: EventType) -> Result<(), 
 }
 
 /// What a new user sees: where the service is, and a line that records a first signal.
-fn welcome(address: SocketAddr, secrets: &[WebhookSecret]) -> String {
-    let curl = secrets.first().map_or_else(String::new, |secret| {
+fn welcome(address: SocketAddr, sources: &[Source]) -> String {
+    let signs = |source: &&Source| source.methods.contains(&Method::Hmac);
+    let signed = sources.iter().find(signs).and_then(|s| Some((&s.name, s.secrets.first()?)));
+    let first_signal = signed.map_or_else(String::new, |(name, secret)| {
         let body = r#"{"signal_id":"first-1","symbol":"BTCUSD","side":"BUY","price":"64250.5","quantity":"0.125"}"#;
-        crate::cli::sign::curl(&format!("http://{address}"), TRADINGVIEW, secret, body)
+        let curl = crate::cli::sign::curl(&format!("http://{address}"), name, secret, body);
+        format!("Record a first signal:\n\n{curl}\n\n")
     });
     format!(
         "audit-ledger {version} serves http://{address}  (API: http://{address}/docs)\n\n\
-         Record a first signal:\n\n{curl}\n\n\
-         Then check every row of the ledger:  audit-ledger verify\n\
+         {first_signal}Check every row of the ledger:  audit-ledger verify\n\
          Ctrl-C stops the service.",
         version = env!("CARGO_PKG_VERSION"),
     )

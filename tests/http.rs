@@ -7,6 +7,8 @@ mod common;
 mod deliveries;
 #[path = "http/server.rs"]
 mod server;
+#[path = "http/sources.rs"]
+mod sources;
 
 use std::time::{Duration, Instant};
 

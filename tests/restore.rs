@@ -5,12 +5,13 @@ mod common;
 use std::path::PathBuf;
 use std::process::Command;
 
+use audit_ledger::appender::{Appender, BatchSettings};
 use audit_ledger::chains::Appended;
 use audit_ledger::clock::Clock;
 use audit_ledger::store::migrate::{create_database, migrate};
 use common::builders::{delivery, event, signal};
 use common::{TestLedger, connect_with, database, fetch, read_back, refused, run, soon};
-use sqlx::ConnectOptions;
+use sqlx::postgres::PgConnectOptions;
 
 /// Runs one of PostgreSQL's programs.
 fn postgres(program: &str, arguments: &[&str]) {
@@ -18,6 +19,16 @@ fn postgres(program: &str, arguments: &[&str]) {
     let output = Command::new(folder.join(program)).args(arguments).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program}: {errors}");
+}
+
+/// The URL as these programs read it.
+fn url(options: &PgConnectOptions) -> String {
+    let host = options.get_socket().map_or_else(
+        || options.get_host().to_owned(),
+        |folder| folder.to_str().unwrap().to_owned(),
+    );
+    let (user, database) = (options.get_username(), options.get_database().unwrap());
+    format!("postgresql://{user}@/{database}?host={host}&port={}", options.get_port())
 }
 
 #[tokio::test]
@@ -36,11 +47,10 @@ async fn a_restored_ledger_is_the_same_and_goes_on() {
     let restored = superuser.clone().database(&name);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("dump");
-    let (file, url) = (file.to_str().unwrap(), superuser.to_url_lossy().to_string());
-    postgres("pg_dump", &["--format=custom", "--file", file, "--dbname", &url]);
+    let file = file.to_str().unwrap();
+    postgres("pg_dump", &["--format=custom", "--file", file, "--dbname", &url(&superuser)]);
     create_database(&database(&superuser), &name).await.unwrap();
-    let url = restored.to_url_lossy().to_string();
-    postgres("pg_restore", &["--exit-on-error", "--dbname", &url, file]);
+    postgres("pg_restore", &["--exit-on-error", "--dbname", &url(&restored), file]);
     // A dump does not hold the database's own rights.
     assert_eq!(migrate(&database(&restored)).await.unwrap(), Vec::<i64>::new());
 
@@ -56,8 +66,7 @@ async fn a_restored_ledger_is_the_same_and_goes_on() {
     assert_eq!(refused(&mut connection, "CREATE TEMPORARY TABLE mine ()").await, "42501");
 
     let app = database(&restored.clone().username("app_trading"));
-    let (appender, _writer) =
-        audit_ledger::appender::Appender::start(app, Default::default(), Clock::system());
+    let (appender, _writer) = Appender::start(app, BatchSettings::default(), Clock::system());
     let again = appender.append(signal(7), soon()).await.unwrap();
     assert!(matches!(again, Appended::Duplicate(_)), "{again:?}");
     let next = appender.append(signal(21), soon()).await.unwrap();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use audit_ledger::chains::signals::NewSignal;
 use audit_ledger::clock::Clock;
 use audit_ledger::http;
-use audit_ledger::webhook::auth::authenticate;
+use audit_ledger::webhook::auth::{Presented, authenticate};
 use audit_ledger::webhook::mapping::map_signal;
 use audit_ledger::webhook::{Delivery, Source};
 use axum::body::Bytes;
@@ -104,7 +104,8 @@ async fn receive(
 ) -> Result<(StatusCode, Json<i64>), (StatusCode, String)> {
     let refuse = |error: String| (StatusCode::BAD_REQUEST, error);
     let received_at = baseline.clock.now();
-    let authenticated = authenticate(&baseline.source, &headers, &body, received_at)
+    let presented = Presented { headers: &headers, path_token: None, address: peer.ip() };
+    let (authenticated, body) = authenticate(&baseline.source, presented, body, received_at)
         .map_err(|error| refuse(error.to_string()))?;
     let delivery = Delivery {
         source: baseline.source.clone(),

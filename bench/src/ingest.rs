@@ -96,7 +96,7 @@ async fn measure(
     baseline::make_tables(&pool).await?;
 
     let secret = || WebhookSecret::new(SECRET.into()).expect("long enough");
-    let source = Arc::new(Source { name: TRADINGVIEW.to_owned(), secrets: vec![secret()] });
+    let source = Arc::new(Source::signed(TRADINGVIEW, vec![secret()]));
     let handle = Handle::new();
     let target = |address| Arc::new(Target { address, secret: secret(), next: AtomicU64::new(0) });
     let mut targets = Vec::new();
@@ -149,6 +149,7 @@ fn service(app: Database, source: Arc<Source>) -> Service {
         appender,
         clock,
         sources: Arc::new(HashMap::from([(source.name.clone(), source)])),
+        trusted_proxies: Arc::default(),
         readiness: Readiness::of(app),
         metrics: http::install_metrics(),
         max_body_bytes: 1 << 18,

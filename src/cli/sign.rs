@@ -28,7 +28,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, config: Config) -> Result<(), Failure> {
     let body = super::read_input(&args.body)?;
     let url = args.url.clone().unwrap_or_else(|| format!("http://{}", config.listen));
-    let secrets = signing_secrets(config)?;
+    let secrets = signing_secrets(&args.source, config)?;
     let secret = secrets.first().ok_or("LEDGER_WEBHOOK_SECRET: is not set")?;
     say(sign(secret, &body));
     if args.signature_only {

@@ -6,17 +6,19 @@ use std::panic::AssertUnwindSafe;
 use std::sync::OnceLock;
 
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
+use ipnet::IpNet;
 use metrics::{counter, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::time::Instant;
 
+use super::Service;
 use super::problem::{Code, Problem, ProblemCode, REQUEST_ID};
-use crate::clock::Clock;
 
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Bounds of the histograms of durations, in seconds: what is promised is 2.5 s.
@@ -41,9 +43,29 @@ pub fn install_metrics() -> PrometheusHandle {
     RECORDER.get_or_init(install).clone()
 }
 
-/// The address of the client, IPv4 where it came as an IPv4-mapped one.
-pub(super) fn client_address(peer: SocketAddr) -> IpAddr {
-    peer.ip().to_canonical()
+/// The address of the client, for handlers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ClientAddress(pub(super) IpAddr);
+
+/// The client's address: the peer's, or, where the peer is a trusted proxy, the first one from
+/// the right in `X-Forwarded-For` that is none. What stands further left the client can make up.
+fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+    let mut client = peer.to_canonical();
+    let hops: Vec<_> = headers
+        .get_all(FORWARDED_FOR)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
+        .collect();
+    for hop in hops.iter().rev() {
+        if !trusted.iter().any(|net| net.contains(&client)) {
+            break;
+        }
+        let hop = std::str::from_utf8(hop).ok().and_then(|hop| hop.trim().parse::<IpAddr>().ok());
+        // A proxy that writes nonsense is believed no further.
+        let Some(hop) = hop else { break };
+        client = hop.to_canonical();
+    }
+    client
 }
 
 /// A method's name; anybody can invent others, which would each stay in memory for ever.
@@ -77,12 +99,14 @@ fn unexplained(response: &Response) -> Option<Code> {
 
 /// Gives the request an id, answers a panic, and writes the line.
 pub(super) async fn observe(
-    State(clock): State<Clock>,
-    peer: ConnectInfo<SocketAddr>,
-    request: Request,
+    State(service): State<Service>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    mut request: Request,
     next: Next,
 ) -> Response {
-    let id = clock.new_id();
+    let id = service.clock.new_id();
+    let client = client_address(peer.ip(), request.headers(), &service.trusted_proxies);
+    request.extensions_mut().insert(ClientAddress(client));
     let started = Instant::now();
     let method = method_name(request.method());
     let route = request
@@ -113,7 +137,7 @@ pub(super) async fn observe(
         route,
         status,
         code,
-        client = %client_address(peer.0),
+        %client,
         duration_ms = elapsed.as_secs_f64() * 1e3,
         "request"
     );
@@ -122,4 +146,32 @@ pub(super) async fn observe(
     counter!("http_requests_total", &labels).increment(1);
     histogram!("http_request_seconds", "route" => route).record(elapsed);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_trusted_proxies_are_believed_and_only_from_the_right() {
+        let trusted = ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
+        for (peer, forwarded, client) in [
+            ("203.0.113.9", &["198.51.100.1"][..], "203.0.113.9"),
+            ("10.0.0.1", &[], "10.0.0.1"),
+            ("10.0.0.1", &["198.51.100.1"], "198.51.100.1"),
+            ("::ffff:10.0.0.1", &["::ffff:198.51.100.1"], "198.51.100.1"),
+            ("::1", &["1.2.3.4, 198.51.100.1"], "198.51.100.1"),
+            ("10.0.0.1", &["1.2.3.4, 198.51.100.1,10.0.0.2"], "198.51.100.1"),
+            ("10.0.0.1", &["1.2.3.4", "198.51.100.1", "10.0.0.2"], "198.51.100.1"),
+            ("10.0.0.1", &["198.51.100.1, unknown"], "10.0.0.1"),
+            ("10.0.0.1", &["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in forwarded {
+                headers.append(FORWARDED_FOR, HeaderValue::from_static(value));
+            }
+            let found = client_address(peer.parse().unwrap(), &headers, &trusted);
+            assert_eq!(found, client.parse::<IpAddr>().unwrap(), "{peer} {forwarded:?}");
+        }
+    }
 }

@@ -1,12 +1,12 @@
 //! `POST /webhook/{source}`.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
-use axum::extract::{ConnectInfo, FromRequest, Path, Request, State};
+use axum::extract::{FromRequest, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::Serialize;
 use tokio::time::{Instant, timeout};
@@ -14,10 +14,10 @@ use uuid::Uuid;
 
 use super::Service;
 use super::problem::{Code, Problem, REQUEST_ID};
-use super::telemetry::client_address;
+use super::telemetry::ClientAddress;
 use crate::appender::AppendError;
 use crate::chains::Receipt;
-use crate::webhook::auth::{AuthError, authenticate};
+use crate::webhook::auth::{AuthError, Presented, authenticate};
 use crate::webhook::{Delivery, Fault, Outcome, Reason, record};
 
 /// Senders give up at 3 s: within this time after its last byte a delivery is answered.
@@ -77,32 +77,69 @@ pub(super) struct WebhookAnswer {
 pub(super) async fn receive(
     State(service): State<Service>,
     source: Result<Path<String>, PathRejection>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Extension(client): Extension<ClientAddress>,
     request: Request,
 ) -> Result<(StatusCode, Json<WebhookAnswer>), Problem> {
-    let source = source
-        .ok()
-        .and_then(|Path(name)| service.sources.get(&name).cloned())
-        .ok_or_else(|| Problem::new(Code::NotFound, "no such source"))?;
+    let Ok(Path(source)) = source else { return Err(no_such_source()) };
+    take(&service, &source, None, client, request).await
+}
+
+/// Takes a delivery of a source that can neither sign nor send headers and has a secret token in
+/// its path. Use it where nothing else is possible, and keep access logs from holding the path.
+///
+/// The answers are those of `/webhook/{source}`.
+#[utoipa::path(post, path = "/webhook/{source}/{token}", tag = "webhooks",
+    params(
+        ("source" = String, Path, description = "Name of a configured source."),
+        ("token" = String, Path, description = "A secret of the source.")),
+    request_body(content = Object, content_type = "application/json"),
+    responses(
+        (status = 201, description = "Recorded: committed before this answer.", body = WebhookAnswer),
+        (status = 200, description = "Recorded before; with the first receipt.", body = WebhookAnswer),
+        (status = "4XX", description = "As for `/webhook/{source}`.",
+         body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "As for `/webhook/{source}`.",
+         body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn receive_with_token(
+    State(service): State<Service>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    Extension(client): Extension<ClientAddress>,
+    request: Request,
+) -> Result<(StatusCode, Json<WebhookAnswer>), Problem> {
+    let Ok(Path((source, token))) = path else { return Err(no_such_source()) };
+    take(&service, &source, Some(&token), client, request).await
+}
+
+fn no_such_source() -> Problem {
+    Problem::new(Code::NotFound, "no such source")
+}
+
+async fn take(
+    service: &Service,
+    source: &str,
+    path_token: Option<&str>,
+    ClientAddress(address): ClientAddress,
+    request: Request,
+) -> Result<(StatusCode, Json<WebhookAnswer>), Problem> {
+    let source = service.sources.get(source).cloned().ok_or_else(no_such_source)?;
     let headers = request.headers().clone();
     let body = read_body(request, service.max_body_bytes).await?;
     let deadline = Instant::now() + ANSWER_WITHIN;
     let received_at = service.clock.now();
-    let authenticated =
-        authenticate(&source, &headers, &body, received_at).map_err(not_authenticated)?;
+    let presented = Presented { headers: &headers, path_token, address };
+    let (authenticated, body) =
+        authenticate(&source, presented, body, received_at).map_err(not_authenticated)?;
     let delivery = Delivery {
         source,
         authenticated,
         body,
         content_type: content_type(&headers),
-        source_ip: client_address(peer),
+        source_ip: address,
         received_at,
     };
     // On a task of its own: a sender that hangs up does not stop what it has sent.
-    let recorded =
-        tokio::spawn(
-            async move { record(delivery, &service.appender, service.clock, deadline).await },
-        );
+    let (appender, clock) = (service.appender.clone(), service.clock);
+    let recorded = tokio::spawn(async move { record(delivery, &appender, clock, deadline).await });
     match recorded.await {
         Ok(Ok(outcome)) => answer(outcome),
         Ok(Err(error)) => Err(not_recorded(&error)),
@@ -135,7 +172,7 @@ fn content_type(headers: &HeaderMap) -> Option<String> {
 fn not_authenticated(error: AuthError) -> Problem {
     let code = match error {
         AuthError::Missing => Code::SignatureMissing,
-        AuthError::Wrong | AuthError::Stale => Code::SignatureWrong,
+        AuthError::Wrong | AuthError::Stale | AuthError::Address => Code::SignatureWrong,
         AuthError::Malformed(_) => Code::SignatureMalformed,
     };
     Problem::new(code, error.to_string())

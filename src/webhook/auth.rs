@@ -1,12 +1,18 @@
 //! Who sent a delivery: checked on its raw bytes, in constant time, before anything is parsed.
 
+use std::net::IpAddr;
+
 use axum::http::HeaderMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConstantTimeEq};
 
+use super::json::take_token;
 use super::source::{Source, WebhookSecret};
 
 /// How far a Standard Webhooks timestamp may be from now.
@@ -18,13 +24,18 @@ const STANDARD_ID: &str = "webhook-id";
 const STANDARD_TIMESTAMP: &str = "webhook-timestamp";
 const STANDARD_SIGNATURE: &str = "webhook-signature";
 
-/// How a sender was recognised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a sender is recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Method {
     /// Hex HMAC-SHA256 of the body in a header.
     Hmac,
     /// The Standard Webhooks specification.
     StandardWebhooks,
+    /// A secret in the path, for senders that cannot sign.
+    PathToken,
+    /// A secret in a member of the body, for senders that cannot sign.
+    BodyToken,
 }
 
 impl Method {
@@ -33,6 +44,8 @@ impl Method {
         match self {
             Self::Hmac => "hmac",
             Self::StandardWebhooks => "standard_webhooks",
+            Self::PathToken => "path_token",
+            Self::BodyToken => "body_token",
         }
     }
 
@@ -40,6 +53,7 @@ impl Method {
     pub fn checks_an_hmac(self) -> bool {
         match self {
             Self::Hmac | Self::StandardWebhooks => true,
+            Self::PathToken | Self::BodyToken => false,
         }
     }
 }
@@ -53,17 +67,32 @@ pub struct Authenticated {
     pub webhook_id: Option<String>,
 }
 
+/// What a request has to prove its sender with.
+#[derive(Clone, Copy, Debug)]
+pub struct Presented<'a> {
+    /// Its headers.
+    pub headers: &'a HeaderMap,
+    /// What stands in the path after the source's name.
+    pub path_token: Option<&'a str>,
+    /// The client's address.
+    pub address: IpAddr,
+}
+
 /// A sender that did not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
-    /// No header carries a signature.
+    /// It comes from an address that this source does not send from.
+    #[error("this address may not send to this source")]
+    Address,
+    /// Nothing carries a signature or token that this source uses.
     #[error(
-        "no signature: send X-TradingView-Signature or X-Hub-Signature-256 with the hex \
-         HMAC-SHA256 of the body, or the three webhook-* headers of Standard Webhooks"
+        "no signature that this source uses: send X-TradingView-Signature or \
+         X-Hub-Signature-256 with the hex HMAC-SHA256 of the body, the three webhook-* headers \
+         of Standard Webhooks, or the token where one is set up"
     )]
     Missing,
     /// It is none that any secret of the source makes over these bytes now.
-    #[error("the signature does not fit the body and any secret of this source")]
+    #[error("the signature or token does not fit the body and any secret of this source")]
     Wrong,
     /// The timestamp is too old, or in the future.
     #[error("webhook-timestamp is more than 5 minutes from now")]
@@ -73,23 +102,53 @@ pub enum AuthError {
     Malformed(&'static str),
 }
 
-/// Checks a delivery's signature against every secret of its source.
+/// Checks what a delivery is proved with against every secret of its source, and returns the
+/// bytes to keep: those received, but for a body token's text.
 pub fn authenticate(
     source: &Source,
-    headers: &HeaderMap,
-    body: &[u8],
+    presented: Presented<'_>,
+    body: Bytes,
     now: DateTime<Utc>,
-) -> Result<Authenticated, AuthError> {
-    if let Some(value) = SIGNATURE_HEADERS.iter().find_map(|name| headers.get(*name)) {
-        let signature = parse_hex(value.as_bytes())?;
-        let key = WebhookSecret::hmac_key;
-        verify(source, |secret| key(secret).to_vec(), &[body], &[signature])?;
-        return Ok(Authenticated { method: Method::Hmac, webhook_id: None });
+) -> Result<(Authenticated, Bytes), AuthError> {
+    let Presented { headers, path_token, address } = presented;
+    let uses = |method| source.methods.contains(&method);
+    if !source.allows(address) {
+        return Err(AuthError::Address);
     }
-    if headers.contains_key(STANDARD_SIGNATURE) {
-        return standard_webhooks(source, headers, body, now);
+    if let Some(token) = path_token {
+        if !uses(Method::PathToken) {
+            return Err(AuthError::Missing);
+        }
+        verify_token(source, token)?;
+        return Ok((Authenticated { method: Method::PathToken, webhook_id: None }, body));
+    }
+    let signature = SIGNATURE_HEADERS.iter().find_map(|name| headers.get(*name));
+    if let Some(value) = signature.filter(|_| uses(Method::Hmac)) {
+        let signature = parse_hex(value.as_bytes())?;
+        verify(source, |secret| secret.bytes().to_vec(), &[&body], &[signature])?;
+        return Ok((Authenticated { method: Method::Hmac, webhook_id: None }, body));
+    }
+    if uses(Method::StandardWebhooks) && headers.contains_key(STANDARD_SIGNATURE) {
+        return Ok((standard_webhooks(source, headers, &body, now)?, body));
+    }
+    if uses(Method::BodyToken) {
+        let (token, blanked) = take_token(&body, &source.token_member)
+            .ok_or(AuthError::Malformed("the body has no token that can be taken out of it"))?;
+        verify_token(source, &token)?;
+        let authenticated = Authenticated { method: Method::BodyToken, webhook_id: None };
+        return Ok((authenticated, blanked.into()));
     }
     Err(AuthError::Missing)
+}
+
+/// Whether the token is any secret of the source, in the same time whichever it is.
+fn verify_token(source: &Source, token: &str) -> Result<(), AuthError> {
+    let digest = Sha256::digest(token);
+    let mut fits = Choice::from(0);
+    for secret in &source.secrets {
+        fits |= digest.ct_eq(&Sha256::digest(secret.bytes()));
+    }
+    if fits.into() { Ok(()) } else { Err(AuthError::Wrong) }
 }
 
 fn parse_hex(value: &[u8]) -> Result<Vec<u8>, AuthError> {
@@ -163,7 +222,7 @@ fn mac(key: &[u8]) -> Hmac<Sha256> {
 
 /// The signature that `X-TradingView-Signature` carries: 64 lowercase hexadecimal digits.
 pub fn sign(secret: &WebhookSecret, body: &[u8]) -> String {
-    let mut mac = mac(secret.hmac_key());
+    let mut mac = mac(secret.bytes());
     mac.update(body);
     hex::encode(mac.finalize().into_bytes())
 }

@@ -1,7 +1,7 @@
 //! Reads a delivery's body: strict JSON, no member twice, nothing that PostgreSQL's jsonb would
 //! refuse, and every number by its literal text.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use jiter::{Jiter, JiterError, JiterErrorType, JsonErrorType, Peek};
 use serde::de::IgnoredAny;
@@ -14,6 +14,9 @@ pub const MAX_DEPTH: usize = 128;
 
 /// Characters of a member's name that an answer repeats.
 const MAX_SHOWN_CHARS: usize = 64;
+
+/// JSON pointers (RFC 6901) to members of a body.
+pub type Pointers = BTreeSet<String>;
 
 /// The value of a member of the body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,14 +31,15 @@ pub enum Member {
     Other(&'static str),
 }
 
-/// The body's members in their order.
-pub fn read_object(body: &[u8]) -> Result<Vec<(String, Member)>, Fault> {
+/// Reads a body, which must be an object, and returns the members that these pointers name, with
+/// their pointers.
+pub fn read_object(body: &[u8], wanted: &Pointers) -> Result<Vec<(String, Member)>, Fault> {
     let text = std::str::from_utf8(body).map_err(|error| {
         let detail = format!("the body is not UTF-8 from byte {}", error.valid_up_to());
         Fault::of_body(Reason::InvalidUtf8, detail)
     })?;
-    let mut reader = Reader { json: Jiter::new(text.as_bytes()), fault: None };
-    let members = reader.body().map_err(|fault| {
+    let mut reader = Reader::new(text, wanted);
+    let is_object = reader.body().map_err(|fault| {
         // A body that is no JSON at all is called that, whatever else stands in it; half of a
         // surrogate pair ends the reading, so the rest is still to be looked at.
         match serde_json::from_str::<IgnoredAny>(text) {
@@ -48,28 +52,95 @@ pub fn read_object(body: &[u8]) -> Result<Vec<(String, Member)>, Fault> {
     if let Some(fault) = reader.fault {
         return Err(fault);
     }
-    members.ok_or_else(|| Fault::of_body(Reason::NotAnObject, "the body is not a JSON object"))
+    if is_object {
+        Ok(reader.members)
+    } else {
+        Err(Fault::of_body(Reason::NotAnObject, "the body is not a JSON object"))
+    }
+}
+
+/// Takes a token out of a body: returns the text of the top-level member of that name, and the
+/// body with this text blanked, all else byte for byte.
+///
+/// `None` where the body is no object, does not have this member exactly once as a string, or has
+/// the text in another place too, where it would be kept.
+pub fn take_token(body: &[u8], member: &str) -> Option<(String, Vec<u8>)> {
+    let text = std::str::from_utf8(body).ok()?;
+    let mut json = Jiter::new(text.as_bytes());
+    let mut found = None;
+    let mut name = json.next_object().ok()?.map(str::to_owned);
+    while let Some(this) = name {
+        let peek = json.peek().ok()?;
+        let start = json.current_index();
+        if this == member {
+            if found.is_some() || peek != Peek::String {
+                return None;
+            }
+            let token = json.known_str().ok()?.to_owned();
+            found = Some((token, start..json.current_index()));
+        } else {
+            json.known_skip(peek).ok()?;
+        }
+        name = json.next_key().ok()?.map(str::to_owned);
+    }
+    let (token, range) = found?;
+    let blanked = [&body[..range.start], b"\"\"", &body[range.end..]].concat();
+    let nothing = Pointers::new();
+    let mut reader = Reader::new(std::str::from_utf8(&blanked).ok()?, &nothing);
+    reader.secret = Some(&token);
+    // A body that cannot be read whole could hide the token where it is not looked for.
+    reader.body().ok()?;
+    let stands_elsewhere = reader.saw_secret;
+    (!token.is_empty() && !stands_elsewhere).then_some((token, blanked))
 }
 
 struct Reader<'a> {
     json: Jiter<'a>,
+    /// Pointers of the members to return.
+    wanted: &'a Pointers,
+    /// Those found.
+    members: Vec<(String, Member)>,
+    /// The pointer of what is being read.
+    pointer: String,
+    /// A text that must not stand in the body, and whether it does.
+    secret: Option<&'a str>,
+    saw_secret: bool,
     /// The first thing wrong with what is valid JSON.
     fault: Option<Fault>,
 }
 
-impl Reader<'_> {
-    fn body(&mut self) -> Result<Option<Vec<(String, Member)>>, Fault> {
+impl<'a> Reader<'a> {
+    fn new(text: &'a str, wanted: &'a Pointers) -> Self {
+        Self {
+            json: Jiter::new(text.as_bytes()),
+            wanted,
+            members: Vec::new(),
+            pointer: String::new(),
+            secret: None,
+            saw_secret: false,
+            fault: None,
+        }
+    }
+
+    /// Whether it is an object.
+    fn body(&mut self) -> Result<bool, Fault> {
         let peek = self.json.peek().map_err(malformed)?;
-        let members = if peek == Peek::Object {
-            let mut members = Vec::new();
-            self.object(1, |name, member| members.push((name, member)))?;
-            Some(members)
-        } else {
-            self.value(peek, 0)?;
-            None
-        };
+        self.value(peek, 0)?;
         self.json.finish().map_err(malformed)?;
-        Ok(members)
+        Ok(peek == Peek::Object)
+    }
+
+    /// Reads what stands under this name, and keeps it if it is wanted.
+    fn member(&mut self, name: &str, peek: Peek, depth: usize) -> Result<(), Fault> {
+        let parent = self.pointer.len();
+        self.pointer.push('/');
+        self.pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
+        let member = self.value(peek, depth)?;
+        if self.wanted.contains(&self.pointer) {
+            self.members.push((self.pointer.clone(), member));
+        }
+        self.pointer.truncate(parent);
+        Ok(())
     }
 
     fn value(&mut self, peek: Peek, depth: usize) -> Result<Member, Fault> {
@@ -79,7 +150,7 @@ impl Reader<'_> {
         }
         Ok(match peek {
             Peek::Object => {
-                self.object(depth + 1, |_, _| {})?;
+                self.object(depth + 1)?;
                 Member::Other("an object")
             }
             Peek::Array => {
@@ -111,21 +182,20 @@ impl Reader<'_> {
         })
     }
 
-    fn object(&mut self, depth: usize, mut each: impl FnMut(String, Member)) -> Result<(), Fault> {
+    fn object(&mut self, depth: usize) -> Result<(), Fault> {
         let mut seen = HashSet::new();
         let mut name = self.json.known_object().map_err(malformed)?.map(str::to_owned);
         while let Some(this) = name {
             self.check_text(&this);
             let peek = self.json.peek().map_err(malformed)?;
-            let member = self.value(peek, depth)?;
-            if seen.insert(this.clone()) {
-                each(this, member);
-            } else {
+            self.member(&this, peek, depth)?;
+            if seen.contains(&this) {
                 // The name is the sender's: no longer than a person reads.
                 let name: String = this.chars().take(MAX_SHOWN_CHARS).collect();
                 let rule = "stands twice in one object";
                 self.found(Fault::of_field(Reason::DuplicateMember, &name, rule));
             }
+            seen.insert(this);
             name = self.json.next_key().map_err(malformed)?.map(str::to_owned);
         }
         Ok(())
@@ -133,14 +203,17 @@ impl Reader<'_> {
 
     fn array(&mut self, depth: usize) -> Result<(), Fault> {
         let mut peek = self.json.known_array().map_err(malformed)?;
+        let mut index = 0_usize;
         while let Some(element) = peek {
-            self.value(element, depth)?;
+            self.member(&index.to_string(), element, depth)?;
+            index += 1;
             peek = self.json.array_step().map_err(malformed)?;
         }
         Ok(())
     }
 
     fn check_text(&mut self, text: &str) {
+        self.saw_secret |= self.secret.is_some_and(|secret| text.contains(secret));
         if text.contains('\0') {
             let detail = "a string holds U+0000, which PostgreSQL cannot store";
             self.found(Fault::of_body(Reason::NulCharacter, detail));
@@ -172,7 +245,7 @@ mod tests {
     use super::*;
 
     fn reason(body: &str) -> Option<Reason> {
-        read_object(body.as_bytes()).err().map(|fault| fault.reason)
+        read_object(body.as_bytes(), &Pointers::new()).err().map(|fault| fault.reason)
     }
 
     #[test]
@@ -208,8 +281,54 @@ mod tests {
         assert_eq!(reason(&nested(MAX_DEPTH)), None);
         assert_eq!(reason(&nested(MAX_DEPTH + 1)), Some(Reason::MalformedJson));
         let name = "x".repeat(100_000);
-        let fault = read_object(format!(r#"{{"{name}":1,"{name}":2}}"#).as_bytes()).unwrap_err();
+        let body = format!(r#"{{"{name}":1,"{name}":2}}"#);
+        let fault = read_object(body.as_bytes(), &Pointers::new()).unwrap_err();
         assert_eq!(fault.reason, Reason::DuplicateMember);
         assert!(fault.detail.len() < 200 && fault.field.unwrap().len() == MAX_SHOWN_CHARS);
+    }
+
+    #[test]
+    fn pointers_name_members_at_any_depth() {
+        let body = br#"{"a":{"b/c":[1,{"~":"x"}],"b/c2":2},"e":3,"":null}"#;
+        let wanted = ["/a/b~1c/0", "/a/b~1c/1/~0", "/e", "/", "/a", "/nowhere"];
+        let found = read_object(body, &wanted.map(str::to_owned).into()).unwrap();
+        let found: Vec<_> = found.iter().map(|(name, member)| (name.as_str(), member)).collect();
+        assert_eq!(
+            found,
+            [
+                ("/a/b~1c/0", &Member::Number("1".to_owned())),
+                ("/a/b~1c/1/~0", &Member::Text("x".to_owned())),
+                ("/a", &Member::Other("an object")),
+                ("/e", &Member::Number("3".to_owned())),
+                ("/", &Member::Null),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_token_is_taken_out_and_all_else_stays() {
+        let body =
+            b"{ \"a\" : [1.50,\"t\"],\r\n\"token\": \"s3cr\\u0065t\" , \"z\":{\"token\":1} }";
+        let (token, blanked) = take_token(body, "token").unwrap();
+        assert_eq!(token, "s3cret");
+        let expected = "{ \"a\" : [1.50,\"t\"],\r\n\"token\": \"\" , \"z\":{\"token\":1} }";
+        assert_eq!(blanked, expected.as_bytes());
+        for unreadable in [
+            "",
+            "[]",
+            "{",
+            r#"{"token":"s3cret""#,
+            r#"{"token":"s3cret"} x"#,
+            r#"{"token":"s3cret","token":"s3cret"}"#,
+            r#"{"token":["s3cret"]}"#,
+            r#"{"token":""}"#,
+            r#"{"a":{"token":"s3cret"}}"#,
+            r#"{"token":"s3cret","comment":"my s3cret"}"#,
+            r#"{"token":"s3cret","comment":"s3cr\u0065t"}"#,
+            r#"{"token":"s3cret","s3cret":1}"#,
+            r#"{"token":"s3cret","a":"\ud800 s3cret"}"#,
+        ] {
+            assert_eq!(take_token(unreadable.as_bytes(), "token"), None, "{unreadable}");
+        }
     }
 }

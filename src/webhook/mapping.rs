@@ -8,19 +8,15 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::json::{Member, read_object};
+use super::source::{Field, Mapping};
 use super::{Delivery, Fault, Reason};
 use crate::chains::signals::{NewSignal, SAME_BYTES, Side};
 use crate::decimal::{self, DecimalError};
 
-const SIGNAL_ID: [&str; 2] = ["signal_id", "id"];
-const SYMBOL: [&str; 2] = ["symbol", "ticker"];
-const SIDE: [&str; 3] = ["side", "action", "order_action"];
-const PRICE: [&str; 3] = ["price", "close", "order_price"];
-const QUANTITY: [&str; 4] = ["quantity", "qty", "contracts", "size"];
-
-/// Maps a delivery with the default members; the first of each list that is there counts.
+/// Maps a delivery as its source says.
 pub fn map_signal(delivery: &Delivery, correlation_id: Uuid) -> Result<NewSignal, Fault> {
-    let members = Members(read_object(&delivery.body)?);
+    let mapping = &delivery.source.mapping;
+    let members = Members { mapping, found: read_object(&delivery.body, mapping.wanted())? };
     let (signal_id, neighbours) = match members.signal_id(delivery)? {
         Some(id) => (id, Vec::new()),
         None => ids_of_bytes(&delivery.source.name, &delivery.body, delivery.received_at),
@@ -29,10 +25,10 @@ pub fn map_signal(delivery: &Delivery, correlation_id: Uuid) -> Result<NewSignal
         correlation_id,
         signal_id,
         neighbours,
-        symbol: members.text("symbol", &SYMBOL)?,
+        symbol: members.text(Field::Symbol)?,
         side: members.side()?,
-        price: members.money("price", &PRICE)?,
-        quantity: members.money("quantity", &QUANTITY)?,
+        price: members.money(Field::Price)?,
+        quantity: members.money(Field::Quantity)?,
         raw_payload: String::from_utf8_lossy(&delivery.body).into_owned(),
         source_ip: delivery.source_ip,
         hmac_verified: delivery.authenticated.method.checks_an_hmac(),
@@ -58,57 +54,60 @@ fn ids_of_bytes(source: &str, body: &[u8], received_at: DateTime<Utc>) -> (Strin
     (id(minute), vec![id(minute - 1), id(minute + 1)])
 }
 
-struct Members(Vec<(String, Member)>);
+struct Members<'a> {
+    mapping: &'a Mapping,
+    found: Vec<(String, Member)>,
+}
 
-impl Members {
-    /// The first of the names that is there, and not null.
-    fn first(&self, names: &[&'static str]) -> Option<(&'static str, &Member)> {
-        names.iter().find_map(|name| {
-            let (_, member) = self.0.iter().find(|(found, _)| found == name)?;
-            (*member != Member::Null).then_some((*name, member))
-        })
+impl Members<'_> {
+    /// The first of the column's members that is there and not null, with its name.
+    fn first(&self, field: Field) -> Option<(&str, Member)> {
+        let found = self.mapping.pointers(field).iter().find_map(|pointer| {
+            let (_, member) = self.found.iter().find(|(found, _)| found == pointer)?;
+            (*member != Member::Null).then(|| (shown(pointer), member.clone()))
+        });
+        let default =
+            || Some((field.column(), Member::Text(self.mapping.fallback(field)?.to_owned())));
+        found.or_else(default)
     }
 
-    fn required(
-        &self,
-        field: &str,
-        names: &[&'static str],
-    ) -> Result<(&'static str, &Member), Fault> {
-        self.first(names).ok_or_else(|| {
+    fn required(&self, field: Field) -> Result<(&str, Member), Fault> {
+        self.first(field).ok_or_else(|| {
+            let names: Vec<_> = self.mapping.pointers(field).iter().map(|p| shown(p)).collect();
             let rule = format!("is missing: none of {} is there", names.join(", "));
-            Fault::of_field(Reason::MissingField, field, rule)
+            Fault::of_field(Reason::MissingField, field.column(), rule)
         })
     }
 
     fn signal_id(&self, delivery: &Delivery) -> Result<Option<String>, Fault> {
-        match self.first(&SIGNAL_ID) {
+        match self.first(Field::SignalId) {
             // A number counts by its literal text.
             Some((name, Member::Text(id) | Member::Number(id))) => {
-                fits("signal_id", name, id)?;
-                Ok(Some(id.clone()))
+                fits(Field::SignalId, name, &id)?;
+                Ok(Some(id))
             }
-            Some((name, other)) => Err(wrong_kind(name, "a string", other)),
+            Some((name, other)) => Err(wrong_kind(name, "a string", &other)),
             None => {
                 let id = delivery.authenticated.webhook_id.as_deref();
-                id.map(|id| fits("signal_id", "webhook-id", id)).transpose()?;
+                id.map(|id| fits(Field::SignalId, "webhook-id", id)).transpose()?;
                 Ok(id.map(str::to_owned))
             }
         }
     }
 
-    fn text(&self, column: &str, names: &[&'static str]) -> Result<String, Fault> {
-        match self.required(column, names)? {
+    fn text(&self, field: Field) -> Result<String, Fault> {
+        match self.required(field)? {
             (name, Member::Text(text)) => {
-                fits(column, name, text)?;
-                Ok(text.clone())
+                fits(field, name, &text)?;
+                Ok(text)
             }
-            (name, other) => Err(wrong_kind(name, "a string", other)),
+            (name, other) => Err(wrong_kind(name, "a string", &other)),
         }
     }
 
     fn side(&self) -> Result<Side, Fault> {
-        let (name, member) = self.required("side", &SIDE)?;
-        let Member::Text(side) = member else { return Err(wrong_kind(name, "a string", member)) };
+        let (name, member) = self.required(Field::Side)?;
+        let Member::Text(side) = member else { return Err(wrong_kind(name, "a string", &member)) };
         match side.to_ascii_lowercase().as_str() {
             "buy" | "long" => Ok(Side::Buy),
             "sell" | "short" => Ok(Side::Sell),
@@ -119,16 +118,16 @@ impl Members {
         }
     }
 
-    fn money(&self, column: &str, names: &[&'static str]) -> Result<i128, Fault> {
-        let (name, member) = self.required(column, names)?;
+    fn money(&self, field: Field) -> Result<i128, Fault> {
+        let (name, member) = self.required(field)?;
         let literal = match member {
             Member::Text(literal) | Member::Number(literal) => literal,
-            other => return Err(wrong_kind(name, "a number", other)),
+            other => return Err(wrong_kind(name, "a number", &other)),
         };
-        let ColumnType::Numeric { precision, scale } = column_type(column) else {
-            unreachable!("{column} is a number in every chain");
+        let ColumnType::Numeric { precision, scale } = column_type(field) else {
+            unreachable!("{} is a number in every chain", field.column());
         };
-        match decimal::parse(literal, precision, scale) {
+        match decimal::parse(&literal, precision, scale) {
             Ok(units) if units > 0 => Ok(units),
             Ok(_) => Err(Fault::of_field(Reason::InvalidField, name, "is not above zero")),
             Err(error @ DecimalError::NotANumber) => {
@@ -141,17 +140,25 @@ impl Members {
     }
 }
 
-fn column_type(name: &str) -> ColumnType {
-    let at = SIGNALS.position(name).expect("a column of signals");
+/// A pointer as people see it: a member of the body itself by its name.
+fn shown(pointer: &str) -> &str {
+    match pointer.strip_prefix('/') {
+        Some(name) if !name.contains('/') => name,
+        _ => pointer,
+    }
+}
+
+fn column_type(field: Field) -> ColumnType {
+    let at = SIGNALS.position(field.column()).expect("a column of signals");
     SIGNALS.columns[at].ty
 }
 
 /// A text fits its column, and is not empty.
-fn fits(column: &str, member: &str, text: &str) -> Result<(), Fault> {
+fn fits(field: Field, member: &str, text: &str) -> Result<(), Fault> {
     if text.is_empty() {
         return Err(Fault::of_field(Reason::InvalidField, member, "is empty"));
     }
-    if let ColumnType::Text { max_chars: Some(max) } = column_type(column)
+    if let ColumnType::Text { max_chars: Some(max) } = column_type(field)
         && text.chars().count() > usize::from(max)
     {
         let rule = format!("is longer than {max} characters");

@@ -1,6 +1,5 @@
 //! The service in this process, on a port of its own.
 
-use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use axum_server::Handle;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
+use ipnet::IpNet;
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
@@ -60,14 +60,26 @@ impl Server {
         secrets: &[String],
         clock: Clock,
     ) -> Self {
-        let (appender, writer) = Appender::start(database.clone(), BatchSettings::default(), clock);
         let secret = |text: &String| WebhookSecret::new(text.as_str().into()).unwrap();
-        let source =
-            Source { name: TRADINGVIEW.to_owned(), secrets: secrets.iter().map(secret).collect() };
+        let source = Source::signed(TRADINGVIEW, secrets.iter().map(secret).collect());
+        Self::with(ledger, database, vec![source], Arc::default(), clock).await
+    }
+
+    /// With these sources, behind these proxies.
+    pub(crate) async fn with(
+        ledger: &TestLedger,
+        database: Database,
+        sources: Vec<Source>,
+        trusted_proxies: Arc<[IpNet]>,
+        clock: Clock,
+    ) -> Self {
+        let (appender, writer) = Appender::start(database.clone(), BatchSettings::default(), clock);
+        let secret = String::from_utf8(sources[0].secrets[0].bytes().to_vec()).unwrap();
         let service = Service {
             appender,
             clock,
-            sources: Arc::new(HashMap::from([(source.name.clone(), Arc::new(source))])),
+            sources: Service::by_name(sources),
+            trusted_proxies,
             readiness: Readiness::of(database),
             metrics: http::install_metrics(),
             max_body_bytes: 256 << 10,
@@ -79,7 +91,7 @@ impl Server {
         Self {
             clock,
             address,
-            secret: secrets[0].clone(),
+            secret,
             client: reqwest::Client::new(),
             serving: tokio::spawn(http::serve(listener, routes, handle.clone())),
             handle,

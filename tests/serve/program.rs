@@ -175,7 +175,9 @@ impl Program {
     /// As Ctrl-C does.
     pub(crate) fn interrupt(&mut self) -> ExitStatus {
         signal_process(Pid::from_child(&self.process), Signal::INT).unwrap();
-        self.process.wait().unwrap()
+        let ended = self.process.wait().unwrap();
+        assert!(!self.stderr().contains("did not come to an end"), "{}", self.stderr());
+        ended
     }
 
     pub(crate) fn kill(&mut self) {
