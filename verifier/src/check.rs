@@ -287,6 +287,14 @@ impl LogChecker {
         findings: &mut Vec<Finding>,
     ) -> Step {
         match row {
+            // An id that was changed in the log alone: taken by its word it would leave every row
+            // up to it without an entry.
+            Some(row) if row.id != entry.id && row.row_hash == entry.row_hash => {
+                let detail = format!("the log has this row under id {}", entry.id);
+                let finding = entry.finding(FindingKind::LogMismatch, &entry.chain, detail);
+                findings.push(Finding { id: Some(row.id), ..finding });
+                Step::Both
+            }
             Some(row) if row.id < entry.id => {
                 findings.push(not_in_log(&entry.chain, row));
                 Step::NextRow

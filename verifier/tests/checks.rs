@@ -1,37 +1,16 @@
 //! Every finding that the checks over rows and over the log can make, and nothing more.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+mod common;
 
+use std::net::{IpAddr, Ipv6Addr};
+
+use common::plain_row;
 use ledger_verifier::chain::{CHAINS, by_name};
 use ledger_verifier::check::{ChainRow, LOG_NAME, Step, StoredRow, not_in_log};
 use ledger_verifier::{
-    Chain, ChainChecker, ColumnType, Finding, FindingKind, LeafIndex, LogChecker, LogEntry,
-    RowHash, RowId, Value, row_hash,
+    Chain, ChainChecker, Finding, FindingKind, LeafIndex, LogChecker, LogEntry, RowHash, RowId,
+    Value, row_hash,
 };
-
-/// A row of the chain of which only its place matters.
-fn plain_row(chain: &'static Chain, id: i64, created_at: i64) -> Vec<Value<'static>> {
-    let mut values: Vec<_> = chain
-        .columns
-        .iter()
-        .map(|column| match column.ty {
-            ColumnType::BigInt | ColumnType::Integer => Value::Integer(7),
-            ColumnType::Boolean => Value::Boolean(true),
-            ColumnType::Numeric { .. } => Value::Decimal(12_345),
-            ColumnType::Text { .. } => Value::Text("text".into()),
-            ColumnType::Uuid => Value::Uuid([7; 16]),
-            ColumnType::Inet => Value::Inet(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-            ColumnType::Timestamp => Value::Timestamp(7),
-            ColumnType::Document => Value::Document("{}".into()),
-            ColumnType::Bytes => Value::Bytes(b"{}".as_slice().into()),
-        })
-        .collect();
-    if let [first, .., last] = values.as_mut_slice() {
-        *first = Value::Integer(id);
-        *last = Value::Timestamp(created_at);
-    }
-    values
-}
 
 /// A chain with correct hashes, to be spoilt.
 struct Spoilt {
@@ -400,11 +379,15 @@ fn a_row_and_its_entry_are_compared() {
     let other = mismatch(3, Some(7), "the log holds another hash of this row");
     assert_eq!(compare(&third, Some((3, b'b'))), (Step::Both, vec![other]));
     let no_entry = mismatch(2, None, "the row is not in the log");
-    assert_eq!(compare(&third, Some((2, b'a'))), (Step::NextRow, vec![no_entry.clone()]));
+    assert_eq!(compare(&third, Some((2, b'b'))), (Step::NextRow, vec![no_entry.clone()]));
     let no_row = mismatch(3, Some(7), "the log has a row that is not in the chain");
-    assert_eq!(compare(&third, Some((4, b'a'))), (Step::NextEntry, vec![no_row.clone()]));
+    assert_eq!(compare(&third, Some((4, b'b'))), (Step::NextEntry, vec![no_row.clone()]));
+    for id in [2, 4] {
+        let moved = mismatch(id, Some(7), "the log has this row under id 3");
+        assert_eq!(compare(&third, Some((id, b'a'))), (Step::Both, vec![moved]));
+    }
     assert_eq!(compare(&third, None), (Step::NextEntry, vec![no_row]));
-    let row = ChainRow { id: RowId(2), row_hash: vec![b'a'; 64] };
+    let row = ChainRow { id: RowId(2), row_hash: vec![b'b'; 64] };
     assert_eq!(not_in_log("signals", &row), no_entry);
 }
 

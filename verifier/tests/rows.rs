@@ -1,9 +1,12 @@
 //! Canonical rows and their hashes, against the vectors and against a naive implementation.
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use base64::Engine;
+use common::plain_row;
 use ledger_verifier::chain::{CHAINS, by_name};
 use ledger_verifier::check::StoredRow;
 use ledger_verifier::decimal::bound;
@@ -378,30 +381,6 @@ proptest! {
         prop_assert_eq!(RowHash::from_hex(format!("{digits}0").as_bytes()), None);
         prop_assert_eq!(text.parse::<RowHash>().is_ok(), RowHash::from_hex(text.as_bytes()).is_some());
     }
-}
-
-/// A row of the chain of which only its place matters.
-fn plain_row(chain: &'static Chain, id: i64, created_at: i64) -> Vec<Value<'static>> {
-    let mut values: Vec<_> = chain
-        .columns
-        .iter()
-        .map(|column| match column.ty {
-            ColumnType::BigInt | ColumnType::Integer => Value::Integer(7),
-            ColumnType::Boolean => Value::Boolean(true),
-            ColumnType::Numeric { .. } => Value::Decimal(12_345),
-            ColumnType::Text { .. } => Value::Text("text".into()),
-            ColumnType::Uuid => Value::Uuid([7; 16]),
-            ColumnType::Inet => Value::Inet(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-            ColumnType::Timestamp => Value::Timestamp(7),
-            ColumnType::Document => Value::Document("{}".into()),
-            ColumnType::Bytes => Value::Bytes(b"{}".as_slice().into()),
-        })
-        .collect();
-    if let [first, .., last] = values.as_mut_slice() {
-        *first = Value::Integer(id);
-        *last = Value::Timestamp(created_at);
-    }
-    values
 }
 
 #[test]
