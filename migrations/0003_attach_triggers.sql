@@ -308,7 +308,7 @@ BEGIN
         WITH checked AS (
             SELECT t.id, CASE
                 WHEN t.id IS NULL OR t.id < 1 THEN 'gap'
-                WHEN id_before IS DISTINCT FROM t.id - 1 AND t.id > 1 THEN 'gap'
+                WHEN id_before IS DISTINCT FROM nullif(t.id - 1, 0) THEN 'gap'
                 WHEN NOT (%5$s) OR %2$s IS DISTINCT FROM t.row_hash::text THEN 'content'
                 WHEN t.prev_hash::text IS DISTINCT FROM CASE t.id
                     WHEN 1 THEN public.ledger_genesis(%3$L) ELSE hash_before::text END THEN 'link'

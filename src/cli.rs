@@ -13,8 +13,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::open::{OpenError, OpenLedger, migrate_and_record, postgres_settings};
-use crate::postgres::{self, Access, PrivatePostgres};
+use crate::open::{OpenError, OpenLedger, migrate_and_record, open_private};
+use crate::postgres::{self, Access};
 use crate::store::Database;
 
 /// Exit code of a command that was called wrongly, or could not do what it was asked.
@@ -167,7 +167,7 @@ async fn database_url(config: &Config, role: DbRole) -> Result<String, Failure> 
             }
         });
     }
-    let private = PrivatePostgres::open(&postgres_settings(config), Access::Attach).await?;
+    let private = open_private(config, Access::Attach).await?;
     let url = match role {
         DbRole::App => private.url(postgres::Role::App),
         DbRole::Migrator => private.url(postgres::Role::Migrator),

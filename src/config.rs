@@ -31,6 +31,9 @@ const KNOWN: [&str; 14] = [
     "LEDGER_TRUSTED_PROXIES",
     "LEDGER_WEBHOOK_SECRET",
 ];
+/// Those of them that can be given as the content of a file, `…_FILE`.
+const SECRETS: [&str; 3] =
+    ["DATABASE_URL", "LEDGER_MIGRATOR_DATABASE_URL", "LEDGER_WEBHOOK_SECRET"];
 /// A body in `signals` or in quarantine is at most 1 MiB, in the database too.
 const MAX_BODY_BYTES: usize = 1 << 20;
 const DEFAULT_BODY_BYTES: usize = 256 << 10;
@@ -193,7 +196,8 @@ impl Variables {
             .filter(|(name, _)| name.starts_with("LEDGER_") || name.starts_with("DATABASE_URL"))
             .collect();
         for (name, _) in &ours {
-            let base = name.strip_suffix("_FILE").unwrap_or(name);
+            let base = name.strip_suffix("_FILE").filter(|name| SECRETS.contains(name));
+            let base = base.unwrap_or(name);
             // Variables of the tests and of docker images may start alike.
             if name.starts_with("LEDGER_")
                 && !name.starts_with("LEDGER_TEST_")
@@ -263,6 +267,9 @@ mod tests {
             ("LEDGER_HASH_ALGORITHM", "md5"),
             ("LEDGER_WEBHOOK_SECRET", "short"),
             ("LEDGER_WEBHOOK_SECRET", "whsec_?"),
+            ("LEDGER_SOURCES_FILE", "sources.toml"),
+            ("LEDGER_SOURCES", "/nowhere/at/all"),
+            ("LEDGER_TRUSTED_PROXIES", "10.0.0.0/8, proxy"),
             ("LEDGER_LISTNE", "127.0.0.1:80"),
             ("LEDGER_WEBHOOK_SECRET_FILE", "/nowhere/at/all"),
         ] {

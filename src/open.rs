@@ -17,6 +17,7 @@ use crate::config::{Config, ConfigError, webhook_secrets};
 use crate::postgres::{self, Access, PostgresError, PrivatePostgres};
 use crate::store::migrate::{create_database, ensure_suitable, migrate};
 use crate::store::{Database, StoreError};
+use crate::webhook::auth::Method;
 use crate::webhook::source::{Source, TRADINGVIEW, WebhookSecret};
 
 /// The ledger's database, open for use.
@@ -58,26 +59,38 @@ pub enum OpenError {
     },
 }
 
+/// Opens the private PostgreSQL. A command that only attaches must find one: in the wrong folder,
+/// or one that is not mounted, it would else find a ledger that is empty, and intact.
+pub async fn open_private(config: &Config, access: Access) -> Result<PrivatePostgres, OpenError> {
+    let settings = postgres_settings(config);
+    let data_dir = postgres::resolve_data_dir(&settings)?;
+    if access == Access::Attach && !postgres::has_cluster(&data_dir) {
+        return Err(OpenError::NoLedger(data_dir));
+    }
+    Ok(PrivatePostgres::open(&settings, access).await?)
+}
+
 /// Brings a database to this program's schema, puts that on record, and returns the versions that
-/// were applied.
+/// were recorded: those applied now, and any whose record an earlier run did not come to make.
 pub async fn migrate_and_record(migrator: &Database, clock: Clock) -> Result<Vec<i64>, OpenError> {
-    let applied = migrate(migrator).await?;
-    if !applied.is_empty() {
-        tracing::info!(?applied, "migrations applied");
+    let migrated = migrate(migrator).await?;
+    let versions = &migrated.unrecorded;
+    if !versions.is_empty() {
+        tracing::info!(?versions, "migrations applied");
         let event = NewSecurityEvent {
             event_type: EventType::MigrationApplied,
             actor: migrator.user().to_owned(),
             subject: None,
-            details: json!({ "versions": applied, "version": env!("CARGO_PKG_VERSION") }),
+            details: json!({ "versions": versions, "version": env!("CARGO_PKG_VERSION") }),
             source_ip: None,
         };
         append_alone(&migrator.as_owner(), event, clock).await?;
     }
-    Ok(applied)
+    Ok(migrated.unrecorded)
 }
 
 /// The settings of the private PostgreSQL.
-pub fn postgres_settings(config: &Config) -> postgres::Settings {
+fn postgres_settings(config: &Config) -> postgres::Settings {
     postgres::Settings {
         data_dir: config.data_dir.clone(),
         explicit_data_dir: config.data_dir_is_set,
@@ -94,14 +107,8 @@ impl OpenLedger {
             ensure_suitable(&app).await?;
             return Ok(Self { app, private: None });
         }
-        let settings = postgres_settings(config);
-        let data_dir = postgres::resolve_data_dir(&settings)?;
-        // A command in the wrong folder must not find an empty ledger there.
-        if access == Access::Attach && !data_dir.exists() {
-            return Err(OpenError::NoLedger(data_dir));
-        }
-        let private = PrivatePostgres::open(&settings, access).await?;
-        match Self::prepare(&private, clock).await {
+        let private = open_private(config, access).await?;
+        match Self::prepare(&private, access, clock).await {
             Ok(app) => Ok(Self { app, private: Some(private) }),
             Err(error) => {
                 private.stop().await;
@@ -110,8 +117,12 @@ impl OpenLedger {
         }
     }
 
-    async fn prepare(private: &PrivatePostgres, clock: Clock) -> Result<Database, OpenError> {
-        if !private.is_attached() {
+    async fn prepare(
+        private: &PrivatePostgres,
+        access: Access,
+        clock: Clock,
+    ) -> Result<Database, OpenError> {
+        if access == Access::Own {
             create_database(
                 &Database::from_url(&private.superuser_url("postgres"))?,
                 postgres::DATABASE,
@@ -166,7 +177,15 @@ fn no_secret() -> ConfigError {
 /// The secrets that a delivery to a source may be signed with, without a database at hand.
 pub fn signing_secrets(source: &str, mut config: Config) -> Result<Vec<WebhookSecret>, OpenError> {
     if let Some(at) = config.sources.iter().position(|known| known.name == source) {
-        return Ok(config.sources.swap_remove(at).secrets);
+        let known = config.sources.swap_remove(at);
+        if !known.methods.contains(&Method::Hmac) {
+            return Err(ConfigError {
+                variable: "LEDGER_SOURCES".to_owned(),
+                rule: format!("source {source} does not sign its deliveries"),
+            }
+            .into());
+        }
+        return Ok(known.secrets);
     }
     if source != TRADINGVIEW {
         return Err(ConfigError {

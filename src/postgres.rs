@@ -82,6 +82,11 @@ pub enum Role {
     App,
 }
 
+/// Whether a cluster was made in this folder, which [`resolve_data_dir`] has found.
+pub fn has_cluster(data_dir: &Path) -> bool {
+    data_dir.join("postgres").join("PG_VERSION").exists()
+}
+
 impl Role {
     /// The role's name in the database.
     pub fn name(self) -> &'static str {

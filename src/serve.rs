@@ -19,6 +19,7 @@ use crate::open::{OpenError, OpenLedger};
 use crate::postgres::Access;
 use crate::webhook::Source;
 use crate::webhook::auth::Method;
+use crate::webhook::source::Mapping;
 
 /// How long the service waits for an event of its own to be recorded, at its start and end.
 const EVENT_WITHIN: Duration = Duration::from_secs(10);
@@ -150,7 +151,10 @@ async fn record_event(appender: &Appender, event_type: EventType) -> Result<(), 
 
 /// What a new user sees: where the service is, and a line that records a first signal.
 fn welcome(address: SocketAddr, sources: &[Source]) -> String {
-    let signs = |source: &&Source| source.methods.contains(&Method::Hmac);
+    let signs = |source: &&Source| {
+        let takes_it = source.methods.contains(&Method::Hmac) && source.allow_from.is_empty();
+        takes_it && source.mapping == Mapping::default()
+    };
     let signed = sources.iter().find(signs).and_then(|s| Some((&s.name, s.secrets.first()?)));
     let first_signal = signed.map_or_else(String::new, |(name, secret)| {
         let body = r#"{"signal_id":"first-1","symbol":"BTCUSD","side":"BUY","price":"64250.5","quantity":"0.125"}"#;

@@ -52,7 +52,7 @@ async fn a_restored_ledger_is_the_same_and_goes_on() {
     create_database(&database(&superuser), &name).await.unwrap();
     postgres("pg_restore", &["--exit-on-error", "--dbname", &url(&restored), file]);
     // A dump does not hold the database's own rights.
-    assert_eq!(migrate(&database(&restored)).await.unwrap(), Vec::<i64>::new());
+    migrate(&database(&restored)).await.unwrap();
 
     let mut connection = connect_with(&restored).await;
     let found = read_back::verify(&mut connection).await;

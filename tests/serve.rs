@@ -257,6 +257,19 @@ async fn telemetry_holds_a_line_for_each_request_and_neither_secret_nor_payload(
     program.stop();
 }
 
+/// A folder that is not mounted must not pass for a ledger that is intact.
+#[test]
+fn a_command_in_the_wrong_folder_finds_no_ledger_and_makes_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = [("LEDGER_DATA_DIR", folder.path().to_str().unwrap())];
+    for arguments in [&["verify"][..], &["db", "url"], &["sign-webhook", "/dev/null"]] {
+        let ended = audit_ledger(arguments, &data_dir);
+        assert!(ended.code == 1 || ended.code == 3, "{ended:?}");
+        assert!(ended.stderr.contains("there is no ledger in"), "{ended:?}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing was made");
+    }
+}
+
 #[test]
 fn sign_webhook_makes_the_signature_of_the_vector() {
     let vector: Value =

@@ -104,7 +104,7 @@ async fn receive(
 ) -> Result<(StatusCode, Json<i64>), (StatusCode, String)> {
     let refuse = |error: String| (StatusCode::BAD_REQUEST, error);
     let received_at = baseline.clock.now();
-    let presented = Presented { headers: &headers, path_token: None, address: peer.ip() };
+    let presented = Presented { headers: &headers, path_token: None, address: Some(peer.ip()) };
     let (authenticated, body) = authenticate(&baseline.source, presented, body, received_at)
         .map_err(|error| refuse(error.to_string()))?;
     let delivery = Delivery {

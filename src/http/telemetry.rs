@@ -44,28 +44,40 @@ pub fn install_metrics() -> PrometheusHandle {
 }
 
 /// The address of the client, for handlers.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ClientAddress(pub(super) IpAddr);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ClientAddress {
+    /// The best that is known: a proxy's own where it did not name its client.
+    pub(super) nearest: IpAddr,
+    /// Whether this is the client's.
+    pub(super) is_client: bool,
+}
 
 /// The client's address: the peer's, or, where the peer is a trusted proxy, the first one from
 /// the right in `X-Forwarded-For` that is none. What stands further left the client can make up.
-fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
-    let mut client = peer.to_canonical();
+fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> ClientAddress {
+    let mut nearest = peer.to_canonical();
     let hops: Vec<_> = headers
         .get_all(FORWARDED_FOR)
         .iter()
         .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
         .collect();
     for hop in hops.iter().rev() {
-        if !trusted.iter().any(|net| net.contains(&client)) {
+        if !trusted.iter().any(|net| net.contains(&nearest)) {
             break;
         }
-        let hop = std::str::from_utf8(hop).ok().and_then(|hop| hop.trim().parse::<IpAddr>().ok());
-        // A proxy that writes nonsense is believed no further.
-        let Some(hop) = hop else { break };
-        client = hop.to_canonical();
+        match parse_hop(hop) {
+            Some(hop) => nearest = hop,
+            None => return ClientAddress { nearest, is_client: false },
+        }
     }
-    client
+    ClientAddress { nearest, is_client: true }
+}
+
+/// An address, which some proxies write with the port.
+fn parse_hop(hop: &[u8]) -> Option<IpAddr> {
+    let hop = std::str::from_utf8(hop).ok()?.trim();
+    let with_port = || hop.parse::<SocketAddr>().ok().map(|address| address.ip());
+    hop.parse().ok().or_else(with_port).map(|address: IpAddr| address.to_canonical())
 }
 
 /// A method's name; anybody can invent others, which would each stay in memory for ever.
@@ -106,7 +118,7 @@ pub(super) async fn observe(
 ) -> Response {
     let id = service.clock.new_id();
     let client = client_address(peer.ip(), request.headers(), &service.trusted_proxies);
-    request.extensions_mut().insert(ClientAddress(client));
+    request.extensions_mut().insert(client);
     let started = Instant::now();
     let method = method_name(request.method());
     let route = request
@@ -137,7 +149,7 @@ pub(super) async fn observe(
         route,
         status,
         code,
-        %client,
+        client = %client.nearest,
         duration_ms = elapsed.as_secs_f64() * 1e3,
         "request"
     );
@@ -163,7 +175,8 @@ mod tests {
             ("::1", &["1.2.3.4, 198.51.100.1"], "198.51.100.1"),
             ("10.0.0.1", &["1.2.3.4, 198.51.100.1,10.0.0.2"], "198.51.100.1"),
             ("10.0.0.1", &["1.2.3.4", "198.51.100.1", "10.0.0.2"], "198.51.100.1"),
-            ("10.0.0.1", &["198.51.100.1, unknown"], "10.0.0.1"),
+            ("10.0.0.1", &["198.51.100.1:4711"], "198.51.100.1"),
+            ("10.0.0.1", &["[2001:db8::1]:4711"], "2001:db8::1"),
             ("10.0.0.1", &["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
         ] {
             let mut headers = HeaderMap::new();
@@ -171,7 +184,12 @@ mod tests {
                 headers.append(FORWARDED_FOR, HeaderValue::from_static(value));
             }
             let found = client_address(peer.parse().unwrap(), &headers, &trusted);
-            assert_eq!(found, client.parse::<IpAddr>().unwrap(), "{peer} {forwarded:?}");
+            let client = ClientAddress { nearest: client.parse().unwrap(), is_client: true };
+            assert_eq!(found, client, "{peer} {forwarded:?}");
         }
+        let mut headers = HeaderMap::new();
+        headers.append(FORWARDED_FOR, HeaderValue::from_static("198.51.100.1, unknown"));
+        let found = client_address("10.0.0.1".parse().unwrap(), &headers, &trusted);
+        assert!(!found.is_client, "a proxy that does not name its client");
     }
 }

@@ -18,7 +18,7 @@ use super::telemetry::ClientAddress;
 use crate::appender::AppendError;
 use crate::chains::Receipt;
 use crate::webhook::auth::{AuthError, Presented, authenticate};
-use crate::webhook::{Delivery, Fault, Outcome, Reason, record};
+use crate::webhook::{Delivery, Fault, Outcome, Reason, Source, record};
 
 /// Senders give up at 3 s: within this time after its last byte a delivery is answered.
 const ANSWER_WITHIN: Duration = Duration::from_millis(2_300);
@@ -118,7 +118,7 @@ async fn take(
     service: &Service,
     source: &str,
     path_token: Option<&str>,
-    ClientAddress(address): ClientAddress,
+    client: ClientAddress,
     request: Request,
 ) -> Result<(StatusCode, Json<WebhookAnswer>), Problem> {
     let source = service.sources.get(source).cloned().ok_or_else(no_such_source)?;
@@ -126,15 +126,17 @@ async fn take(
     let body = read_body(request, service.max_body_bytes).await?;
     let deadline = Instant::now() + ANSWER_WITHIN;
     let received_at = service.clock.now();
+    let address = client.is_client.then_some(client.nearest);
     let presented = Presented { headers: &headers, path_token, address };
     let (authenticated, body) =
         authenticate(&source, presented, body, received_at).map_err(not_authenticated)?;
+    let content_type = content_type(&headers, &source);
     let delivery = Delivery {
         source,
         authenticated,
         body,
-        content_type: content_type(&headers),
-        source_ip: address,
+        content_type,
+        source_ip: client.nearest,
         received_at,
     };
     // On a task of its own: a sender that hangs up does not stop what it has sent.
@@ -164,9 +166,11 @@ async fn read_body(request: Request, limit: usize) -> Result<Bytes, Problem> {
     }
 }
 
-fn content_type(headers: &HeaderMap) -> Option<String> {
+/// The header, unless it is too long, or holds what must not be kept.
+fn content_type(headers: &HeaderMap, source: &Source) -> Option<String> {
     let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
-    (value.len() <= MAX_CONTENT_TYPE_CHARS).then(|| value.to_owned())
+    let holds_secret = source.secret_texts().iter().any(|secret| value.contains(secret));
+    (value.len() <= MAX_CONTENT_TYPE_CHARS && !holds_secret).then(|| value.to_owned())
 }
 
 fn not_authenticated(error: AuthError) -> Problem {

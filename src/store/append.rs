@@ -51,14 +51,16 @@ impl AppendConnection {
     /// Connects, and makes sure that what is committed is also on disk.
     pub async fn connect(database: &Database) -> Result<Self, StoreError> {
         let mut connection = database.connect().await?;
-        // Stronger settings of synchronous_commit stay; any other would acknowledge what may not be
-        // kept, and one set here cannot be taken back by a reload. This session looks up single rows and nothing else: a plan made while
-        // the tables were small must not scan them once they are large. For the same reason its
-        // queries fix the order of their joins by LATERAL … LIMIT 1.
+        // Whatever the server's files say, now or after a reload: what is acknowledged is flushed
+        // here and on a synchronous standby, or even applied there. This session looks up single
+        // rows and nothing else: a plan made while the tables were small must not scan them once
+        // they are large. For the same reason its queries fix the order of their joins by
+        // LATERAL … LIMIT 1.
         sqlx::raw_sql(
             "/* append_connect */
-             SELECT set_config('synchronous_commit', 'on', false)
-             WHERE current_setting('synchronous_commit') NOT IN ('remote_apply', 'remote_write');
+             SELECT set_config('synchronous_commit',
+                 CASE current_setting('synchronous_commit')
+                     WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false);
              SET enable_seqscan = off",
         )
         .execute(&mut connection)

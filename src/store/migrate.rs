@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::{Connection, Row};
+use sqlx::migrate::{Migrate, MigrateError, Migrator};
+use sqlx::{Connection, PgConnection, Row};
 use tokio::time::timeout;
 
 use super::{Database, InStatement, StoreError};
+use crate::chains::security_events::EventType;
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 const ROLES: &str = include_str!("../../migrations/bootstrap/roles.sql");
@@ -46,24 +47,54 @@ pub async fn create_database(superuser: &Database, name: &str) -> Result<(), Sto
     Ok(())
 }
 
-/// Brings the database to this program's schema and returns the versions that were applied.
+/// A database that has this program's schema.
+#[derive(Debug)]
+pub struct Migrated {
+    /// Versions that are applied, and that no security event names yet.
+    pub unrecorded: Vec<i64>,
+    /// Holds the lock of migrations, so that one process alone puts them on record.
+    _locked: Option<PgConnection>,
+}
+
+/// Brings a database to this program's schema.
 ///
 /// A superuser makes the roles first; everything else runs as `ledger_owner`.
-pub async fn migrate(migrator: &Database) -> Result<Vec<i64>, StoreError> {
+pub async fn migrate(migrator: &Database) -> Result<Migrated, StoreError> {
+    const STATEMENT: &str = "migrate";
     make_roles(migrator).await?;
     let mut connection = migrator.as_owner().connect().await?;
-    let missing = missing_migrations(&applied(&mut connection).await?)?;
-    if missing.is_empty() {
-        return Ok(missing);
+    if missing_migrations(&applied(&mut connection).await?)?.is_empty()
+        && unrecorded(&mut connection).await?.is_empty()
+    {
+        return Ok(Migrated { unrecorded: Vec::new(), _locked: None });
     }
     // sqlx's lock is an advisory one, which any login could take: it is not waited for long.
     sqlx::raw_sql("/* migrate */ SET search_path = public; SET lock_timeout = '30s'")
         .execute(&mut connection)
         .await
-        .in_statement("migrate")?;
-    MIGRATIONS.run(&mut connection).await.map_err(describe)?;
-    let _ = connection.close().await;
-    Ok(missing)
+        .in_statement(STATEMENT)?;
+    connection.lock().await.map_err(describe)?;
+    let mut migrations = sqlx::migrate!();
+    migrations.set_locking(false);
+    migrations.run(&mut connection).await.map_err(describe)?;
+    let unrecorded = unrecorded(&mut connection).await?;
+    Ok(Migrated { unrecorded, _locked: Some(connection) })
+}
+
+/// The versions that are applied, but that no `MIGRATION_APPLIED` event names.
+async fn unrecorded(connection: &mut PgConnection) -> Result<Vec<i64>, StoreError> {
+    sqlx::query_scalar(
+        "/* unrecorded_migrations */
+         SELECT m.version FROM public._sqlx_migrations AS m
+         WHERE NOT EXISTS (
+             SELECT FROM public.security_events AS e
+             WHERE e.event_type = $1 AND e.details -> 'versions' @> pg_catalog.to_jsonb(m.version))
+         ORDER BY m.version",
+    )
+    .bind(EventType::MigrationApplied.name())
+    .fetch_all(connection)
+    .await
+    .in_statement("unrecorded_migrations")
 }
 
 /// Applied migrations with their checksums.
@@ -94,8 +125,9 @@ fn missing_migrations(applied: &Applied) -> Result<Vec<i64>, StoreError> {
 
 async fn make_roles(migrator: &Database) -> Result<(), StoreError> {
     const STATEMENT: &str = "make_roles";
-    /// Two that grant the same right at once: the one that was later tries again.
-    const CONCURRENTLY_UPDATED: &str = "XX000";
+    /// Two that make the same role or grant the same right at once: the one that was later tries
+    /// again. An internal error of a tuple concurrently updated, a violated key, a duplicate object.
+    const CONCURRENTLY_CHANGED: [&str; 3] = ["XX000", "23505", "42710"];
     const TRIES: u32 = 20;
     let mut connection = migrator.connect().await?;
     let row = sqlx::query(
@@ -118,7 +150,12 @@ async fn make_roles(migrator: &Database) -> Result<(), StoreError> {
         let made = sqlx::raw_sql(ROLES).execute(&mut connection).await.in_statement(STATEMENT);
         tries += 1;
         match made {
-            Err(error) if error.sqlstate() == Some(CONCURRENTLY_UPDATED) && tries < TRIES => {
+            Err(error)
+                if tries < TRIES
+                    && error
+                        .sqlstate()
+                        .is_some_and(|code| CONCURRENTLY_CHANGED.contains(&code)) =>
+            {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             made => return made.map(drop),
@@ -134,7 +171,7 @@ fn no_roles(migrator: &Database) -> StoreError {
     ))
 }
 
-async fn applied(connection: &mut sqlx::PgConnection) -> Result<Applied, StoreError> {
+async fn applied(connection: &mut PgConnection) -> Result<Applied, StoreError> {
     const STATEMENT: &str = "applied_migrations";
     let known: bool = sqlx::query_scalar(
         "/* applied_migrations */ SELECT to_regclass('public._sqlx_migrations') IS NOT NULL",

@@ -1,6 +1,6 @@
 //! Reading whole chains and the log, in constant memory, from one consistent snapshot.
 
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use ledger_verifier::chain::{Chain, ColumnType};
 use ledger_verifier::check::StoredRow;
 use ledger_verifier::{LogEntry, RowId, Value};
@@ -33,10 +33,13 @@ pub struct CheckLock {
 pub async fn try_lock_checks(database: &Database) -> Result<Option<CheckLock>, StoreError> {
     const INSUFFICIENT_PRIVILEGE: &str = "42501";
     let mut connection = database.connect().await?;
-    let taken = sqlx::raw_sql("/* try_lock_checks */ BEGIN; SELECT public.ledger_begin_check()")
-        .execute(&mut connection)
-        .await
-        .in_statement("try_lock_checks");
+    let taken = sqlx::raw_sql(
+        "/* try_lock_checks */ SET idle_in_transaction_session_timeout = 0;
+         BEGIN; SELECT public.ledger_begin_check()",
+    )
+    .execute(&mut connection)
+    .await
+    .in_statement("try_lock_checks");
     match taken {
         Err(error) if error.is_lock_timeout() => Ok(None),
         Err(error) if error.sqlstate() != Some(INSUFFICIENT_PRIVILEGE) => Err(error),
@@ -59,7 +62,8 @@ impl Snapshot {
         const STATEMENT: &str = "take_snapshot";
         let mut connection = database.connect().await?;
         let row = sqlx::raw_sql(
-            "/* take_snapshot */ BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+            "/* take_snapshot */ SET idle_in_transaction_session_timeout = 0;
+             BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
              SELECT pg_catalog.pg_export_snapshot() AS snapshot,
                     (SELECT coalesce(max(leaf_index) + 1, 0) FROM public.ledger_log) AS size",
         )
@@ -180,25 +184,44 @@ async fn copy_out<T: Send>(
     to: mpsc::Sender<Piece<T>>,
     mut map: impl FnMut(&[Option<&[u8]>]) -> Result<T, CopyFormatError> + Send,
 ) -> Result<(), StoreError> {
-    /// PostgreSQL sends a message for each row; so many that are there already make a piece.
+    /// PostgreSQL sends a message for each row; what is there already makes a piece, up to these.
     const ROWS_IN_PIECE: usize = 256;
+    const BYTES_IN_PIECE: usize = 1 << 20;
     let unreadable = |CopyFormatError(what)| StoreError::Contradiction {
         statement,
         what: format!("COPY sent {what}"),
     };
     let mut decoder = CopyDecoder::default();
-    let stream = connection.copy_out_raw(query).await.in_statement(statement)?;
-    let mut messages = stream.ready_chunks(ROWS_IN_PIECE);
-    while let Some(chunk) = messages.next().await {
-        let mut piece = Vec::with_capacity(chunk.len());
-        for message in chunk {
-            decoder.feed(&message.in_statement(statement)?);
-        }
-        while let Some(row) = decoder.next_row(&mut map).map_err(unreadable)? {
-            piece.push(row.map_err(unreadable)?);
+    let mut messages = connection.copy_out_raw(query).await.in_statement(statement)?;
+    let mut next = messages.next().await;
+    let mut ended = false;
+    while let Some(message) = next.take() {
+        let mut piece = Vec::new();
+        let mut bytes = 0;
+        let mut message = message.in_statement(statement)?;
+        loop {
+            bytes += message.len();
+            decoder.feed(&message);
+            while let Some(row) = decoder.next_row(&mut map).map_err(unreadable)? {
+                piece.push(row.map_err(unreadable)?);
+            }
+            if piece.len() >= ROWS_IN_PIECE || bytes >= BYTES_IN_PIECE {
+                break;
+            }
+            match messages.next().now_or_never() {
+                Some(Some(more)) => message = more.in_statement(statement)?,
+                Some(None) => {
+                    ended = true;
+                    break;
+                }
+                None => break,
+            }
         }
         if !piece.is_empty() && to.send(Piece::Rows(piece)).await.is_err() {
             return Ok(());
+        }
+        if !ended {
+            next = messages.next().await;
         }
     }
     if !decoder.finished() {

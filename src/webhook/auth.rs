@@ -12,7 +12,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
-use super::json::take_token;
+use super::json::{holds_text, take_token};
 use super::source::{Source, WebhookSecret};
 
 /// How far a Standard Webhooks timestamp may be from now.
@@ -74,8 +74,8 @@ pub struct Presented<'a> {
     pub headers: &'a HeaderMap,
     /// What stands in the path after the source's name.
     pub path_token: Option<&'a str>,
-    /// The client's address.
-    pub address: IpAddr,
+    /// The client's address; `None` where a proxy did not name it.
+    pub address: Option<IpAddr>,
 }
 
 /// A sender that did not.
@@ -103,40 +103,53 @@ pub enum AuthError {
 }
 
 /// Checks what a delivery is proved with against every secret of its source, and returns the
-/// bytes to keep: those received, but for a body token's text.
+/// bytes to keep: those received, but for a body token's text. Where a source uses tokens, none
+/// of its secrets may stand in what is kept, however the delivery is proved.
 pub fn authenticate(
     source: &Source,
     presented: Presented<'_>,
     body: Bytes,
     now: DateTime<Utc>,
 ) -> Result<(Authenticated, Bytes), AuthError> {
-    let Presented { headers, path_token, address } = presented;
-    let uses = |method| source.methods.contains(&method);
-    if !source.allows(address) {
+    if !source.allows(presented.address) {
         return Err(AuthError::Address);
     }
+    let (method, webhook_id, body) = recognise(source, presented, body, now)?;
+    if source.uses_tokens() && holds_text(&body, &source.secret_texts()) {
+        return Err(AuthError::Malformed("the body holds a secret of this source"));
+    }
+    Ok((Authenticated { method, webhook_id }, body))
+}
+
+fn recognise(
+    source: &Source,
+    Presented { headers, path_token, .. }: Presented<'_>,
+    body: Bytes,
+    now: DateTime<Utc>,
+) -> Result<(Method, Option<String>, Bytes), AuthError> {
+    let uses = |method| source.methods.contains(&method);
     if let Some(token) = path_token {
         if !uses(Method::PathToken) {
             return Err(AuthError::Missing);
         }
         verify_token(source, token)?;
-        return Ok((Authenticated { method: Method::PathToken, webhook_id: None }, body));
+        return Ok((Method::PathToken, None, body));
     }
     let signature = SIGNATURE_HEADERS.iter().find_map(|name| headers.get(*name));
     if let Some(value) = signature.filter(|_| uses(Method::Hmac)) {
         let signature = parse_hex(value.as_bytes())?;
         verify(source, |secret| secret.bytes().to_vec(), &[&body], &[signature])?;
-        return Ok((Authenticated { method: Method::Hmac, webhook_id: None }, body));
+        return Ok((Method::Hmac, None, body));
     }
     if uses(Method::StandardWebhooks) && headers.contains_key(STANDARD_SIGNATURE) {
-        return Ok((standard_webhooks(source, headers, &body, now)?, body));
+        let webhook_id = standard_webhooks(source, headers, &body, now)?;
+        return Ok((Method::StandardWebhooks, Some(webhook_id), body));
     }
     if uses(Method::BodyToken) {
         let (token, blanked) = take_token(&body, &source.token_member)
             .ok_or(AuthError::Malformed("the body has no token that can be taken out of it"))?;
         verify_token(source, &token)?;
-        let authenticated = Authenticated { method: Method::BodyToken, webhook_id: None };
-        return Ok((authenticated, blanked.into()));
+        return Ok((Method::BodyToken, None, blanked.into()));
     }
     Err(AuthError::Missing)
 }
@@ -160,12 +173,13 @@ fn parse_hex(value: &[u8]) -> Result<Vec<u8>, AuthError> {
 }
 
 /// Standard Webhooks: base64 HMAC-SHA256 over `id.timestamp.body`, several after one another.
+/// Returns the id.
 fn standard_webhooks(
     source: &Source,
     headers: &HeaderMap,
     body: &[u8],
     now: DateTime<Utc>,
-) -> Result<Authenticated, AuthError> {
+) -> Result<String, AuthError> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let id = text(STANDARD_ID)
         .filter(|id| !id.is_empty())
@@ -193,7 +207,7 @@ fn standard_webhooks(
     if (now - sent_at).abs() > TIMESTAMP_TOLERANCE {
         return Err(AuthError::Stale);
     }
-    Ok(Authenticated { method: Method::StandardWebhooks, webhook_id: Some(id.to_owned()) })
+    Ok(id.to_owned())
 }
 
 /// Whether any secret makes any of the signatures. All are tried, whichever fits.

@@ -62,8 +62,8 @@ pub fn read_object(body: &[u8], wanted: &Pointers) -> Result<Vec<(String, Member
 /// Takes a token out of a body: returns the text of the top-level member of that name, and the
 /// body with this text blanked, all else byte for byte.
 ///
-/// `None` where the body is no object, does not have this member exactly once as a string, or has
-/// the text in another place too, where it would be kept.
+/// `None` where the body cannot be read as an object, or does not have this member exactly once,
+/// as a string.
 pub fn take_token(body: &[u8], member: &str) -> Option<(String, Vec<u8>)> {
     let text = std::str::from_utf8(body).ok()?;
     let mut json = Jiter::new(text.as_bytes());
@@ -83,15 +83,30 @@ pub fn take_token(body: &[u8], member: &str) -> Option<(String, Vec<u8>)> {
         }
         name = json.next_key().ok()?.map(str::to_owned);
     }
-    let (token, range) = found?;
+    json.finish().ok()?;
+    let (token, range) = found.filter(|(token, _)| !token.is_empty())?;
     let blanked = [&body[..range.start], b"\"\"", &body[range.end..]].concat();
-    let nothing = Pointers::new();
-    let mut reader = Reader::new(std::str::from_utf8(&blanked).ok()?, &nothing);
-    reader.secret = Some(&token);
     // A body that cannot be read whole could hide the token where it is not looked for.
-    reader.body().ok()?;
-    let stands_elsewhere = reader.saw_secret;
-    (!token.is_empty() && !stands_elsewhere).then_some((token, blanked))
+    let nothing = Pointers::new();
+    Reader::new(std::str::from_utf8(&blanked).ok()?, &nothing).body().ok()?;
+    Some((token, blanked))
+}
+
+/// Whether any of the texts stands in the body: in its bytes, or in a string, name or number once
+/// its escapes are resolved.
+pub fn holds_text(body: &[u8], texts: &[&str]) -> bool {
+    let in_bytes =
+        |text: &&str| body.windows(text.len().max(1)).any(|window| window == text.as_bytes());
+    if texts.iter().any(in_bytes) {
+        return true;
+    }
+    let Ok(body) = std::str::from_utf8(body) else { return false };
+    let nothing = Pointers::new();
+    let mut reader = Reader::new(body, &nothing);
+    reader.forbidden = texts;
+    // Of a body that cannot be read whole, what could be was looked at.
+    let _ = reader.body();
+    reader.saw_forbidden
 }
 
 struct Reader<'a> {
@@ -102,9 +117,9 @@ struct Reader<'a> {
     members: Vec<(String, Member)>,
     /// The pointer of what is being read.
     pointer: String,
-    /// A text that must not stand in the body, and whether it does.
-    secret: Option<&'a str>,
-    saw_secret: bool,
+    /// Texts that must not stand in the body, and whether one does.
+    forbidden: &'a [&'a str],
+    saw_forbidden: bool,
     /// The first thing wrong with what is valid JSON.
     fault: Option<Fault>,
 }
@@ -116,8 +131,8 @@ impl<'a> Reader<'a> {
             wanted,
             members: Vec::new(),
             pointer: String::new(),
-            secret: None,
-            saw_secret: false,
+            forbidden: &[],
+            saw_forbidden: false,
             fault: None,
         }
     }
@@ -213,7 +228,7 @@ impl<'a> Reader<'a> {
     }
 
     fn check_text(&mut self, text: &str) {
-        self.saw_secret |= self.secret.is_some_and(|secret| text.contains(secret));
+        self.saw_forbidden |= self.forbidden.iter().any(|forbidden| text.contains(forbidden));
         if text.contains('\0') {
             let detail = "a string holds U+0000, which PostgreSQL cannot store";
             self.found(Fault::of_body(Reason::NulCharacter, detail));
@@ -323,12 +338,21 @@ mod tests {
             r#"{"token":["s3cret"]}"#,
             r#"{"token":""}"#,
             r#"{"a":{"token":"s3cret"}}"#,
-            r#"{"token":"s3cret","comment":"my s3cret"}"#,
-            r#"{"token":"s3cret","comment":"s3cr\u0065t"}"#,
-            r#"{"token":"s3cret","s3cret":1}"#,
-            r#"{"token":"s3cret","a":"\ud800 s3cret"}"#,
+            r#"{"token":"s3cret","a":"\ud800"}"#,
         ] {
             assert_eq!(take_token(unreadable.as_bytes(), "token"), None, "{unreadable}");
+        }
+        for (body, holds) in [
+            (r#"{"comment":"my s3cret"}"#, true),
+            (r#"{"comment":"s3cr\u0065t"}"#, true),
+            (r#"{"s3cr\u0065t":1}"#, true),
+            (r#"{"a":[{"b":"s3cr\u0065t"}],"#, true),
+            (r#"{"account":1234567}"#, true),
+            ("no JSON at all, s3cret", true),
+            (r#"{"comment":"secret"}"#, false),
+            ("", false),
+        ] {
+            assert_eq!(holds_text(body.as_bytes(), &["s3cret", "1234567"]), holds, "{body}");
         }
     }
 }

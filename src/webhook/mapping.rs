@@ -38,6 +38,24 @@ pub fn map_signal(delivery: &Delivery, correlation_id: Uuid) -> Result<NewSignal
     })
 }
 
+/// Whether what a mapping puts where nothing is there would make a signal.
+pub fn check_defaults(mapping: &Mapping) -> Result<(), Fault> {
+    let members = Members { mapping, found: Vec::new() };
+    let is_set = |field| mapping.fallback(field).is_some();
+    if is_set(Field::Symbol) {
+        members.text(Field::Symbol)?;
+    }
+    if is_set(Field::Side) {
+        members.side()?;
+    }
+    for field in [Field::Price, Field::Quantity] {
+        if is_set(field) {
+            members.money(field)?;
+        }
+    }
+    Ok(())
+}
+
 /// The id of a delivery that names none, and those that the same bytes have in the minutes before
 /// and after: of two that come almost at once, either can be appended first.
 fn ids_of_bytes(source: &str, body: &[u8], received_at: DateTime<Utc>) -> (String, Vec<String>) {

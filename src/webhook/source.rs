@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::auth::Method;
 use super::json::Pointers;
+use super::mapping::check_defaults;
 
 /// The source that exists from the start.
 pub const TRADINGVIEW: &str = "tradingview";
@@ -55,9 +56,20 @@ impl Source {
         }
     }
 
-    /// Whether it may send from this address.
-    pub fn allows(&self, address: IpAddr) -> bool {
-        self.allow_from.is_empty() || self.allow_from.iter().any(|net| net.contains(&address))
+    /// Whether it may send from this address; from an unknown one only if from any.
+    pub fn allows(&self, address: Option<IpAddr>) -> bool {
+        let is_listed = |address| self.allow_from.iter().any(|net| net.contains(&address));
+        self.allow_from.is_empty() || address.is_some_and(is_listed)
+    }
+
+    /// Whether a secret of it travels with its deliveries.
+    pub fn uses_tokens(&self) -> bool {
+        self.methods.iter().any(|method| !method.checks_an_hmac())
+    }
+
+    /// Its secrets, to look for where they must not be.
+    pub fn secret_texts(&self) -> Vec<&str> {
+        self.secrets.iter().map(|secret| secret.0.expose_secret()).collect()
     }
 }
 
@@ -213,7 +225,7 @@ pub fn parse_sources(toml: &str) -> Result<Vec<Source>, String> {
     let entries: BTreeMap<String, SourceEntry> = toml::from_str(toml).map_err(|error| {
         // The error's own text shows the line, which may hold a secret.
         let line = error.span().map_or(0, |span| toml[..span.start].lines().count());
-        format!("near line {line}: {}", without_quoted(error.message()))
+        format!("near line {line}: {}", without_value(error.message()))
     })?;
     let source = |(name, entry): (String, SourceEntry)| {
         entry.into_source(&name).map_err(|rule| format!("source {name}: {rule}"))
@@ -221,10 +233,16 @@ pub fn parse_sources(toml: &str) -> Result<Vec<Source>, String> {
     entries.into_iter().map(source).collect()
 }
 
-/// A message without what it quotes: values, of which one may be a secret.
-fn without_quoted(message: &str) -> String {
-    let outside = message.split('"').step_by(2);
-    outside.collect::<Vec<_>>().join("\"…\"")
+/// A message without the value that it shows, which may be a secret. Those of other kinds name
+/// fields and variants only.
+fn without_value(message: &str) -> String {
+    match message.rsplit_once(", expected ") {
+        Some((found, expected)) if found.starts_with("invalid ") => {
+            format!("an invalid value, expected {expected}")
+        }
+        _ if message.starts_with("invalid ") => "an invalid value".to_owned(),
+        _ => message.to_owned(),
+    }
 }
 
 impl SourceEntry {
@@ -249,11 +267,16 @@ impl SourceEntry {
         if secrets.is_empty() {
             return Err("no secret: set secrets or secrets_file".to_owned());
         }
-        let pointers = self.mapping.values().flatten();
-        for pointer in pointers {
-            if !pointer.starts_with('/') {
-                return Err(format!("mapping: {pointer} is not a JSON pointer, such as /price"));
+        for (field, pointers) in &self.mapping {
+            if pointers.is_empty() {
+                return Err(format!("the mapping of {} names nothing", field.column()));
             }
+            if let Some(wrong) = pointers.iter().find(|pointer| !is_pointer(pointer)) {
+                return Err(format!("mapping: {wrong} is not a JSON pointer, such as /price"));
+            }
+        }
+        if self.defaults.contains_key(&Field::SignalId) {
+            return Err("signal_id has no default: every delivery has its own".to_owned());
         }
         Ok(Source {
             name: name.to_owned(),
@@ -269,15 +292,33 @@ impl SourceEntry {
                 .iter()
                 .map(|text| parse_net(text).ok_or(format!("allow_from: {text} is no address")))
                 .collect::<Result<_, _>>()?,
-            mapping: Mapping::new(self.mapping, self.defaults),
+            mapping: {
+                let mapping = Mapping::new(self.mapping, self.defaults);
+                check_defaults(&mapping).map_err(|fault| format!("defaults: {}", fault.detail))?;
+                mapping
+            },
         })
     }
+}
+
+/// RFC 6901: empty, or names after slashes, with `~` only as `~0` and `~1`. The empty pointer,
+/// which is the whole body, is none here.
+fn is_pointer(pointer: &str) -> bool {
+    let mut escapes = pointer.split('~').skip(1);
+    pointer.starts_with('/') && escapes.all(|rest| rest.starts_with(['0', '1']))
 }
 
 /// An address, or a network as `10.0.0.0/8`.
 pub fn parse_net(text: &str) -> Option<IpNet> {
     let address = |text: &str| text.parse::<IpAddr>().ok().map(IpNet::from);
-    text.parse().ok().or_else(|| address(text))
+    let net: IpNet = text.parse().ok().or_else(|| address(text))?;
+    // Clients are compared by their IPv4 address where they came with an IPv4-mapped one.
+    match (net.addr().to_canonical(), net.prefix_len()) {
+        (IpAddr::V4(v4), bits) if net.addr().is_ipv6() => {
+            IpNet::new(v4.into(), bits.checked_sub(96)?).ok()
+        }
+        _ => Some(net),
+    }
 }
 
 #[cfg(test)]
@@ -303,10 +344,13 @@ mod tests {
         let [source] = sources.as_slice() else { panic!("{sources:?}") };
         assert_eq!(source.methods, [Method::BodyToken, Method::Hmac]);
         assert_eq!(source.token_member, "passphrase");
-        assert!(source.allows("34.212.75.30".parse().unwrap()));
-        assert!(!source.allows("34.212.76.30".parse().unwrap()));
+        assert!(source.allows("34.212.75.30".parse().ok()));
+        assert!(!source.allows("34.212.76.30".parse().ok()));
         assert_eq!(source.mapping.pointers(Field::Symbol), ["/order/symbol", "/ticker"]);
         assert_eq!(source.mapping.pointers(Field::Price), Field::Price.default_pointers());
+        assert!(!source.allows(None));
+        assert_eq!(parse_net("::ffff:10.0.0.1"), "10.0.0.1/32".parse().ok());
+        assert_eq!(parse_net("::ffff:10.0.0.0/104"), "10.0.0.0/8".parse().ok());
         assert_eq!(source.mapping.fallback(Field::Quantity), Some("1"));
     }
 
@@ -333,7 +377,30 @@ mod tests {
                 "[a]\nauth = ['hmac']\nsecrets = ['0123456789abcdef']\nmapping.colour = ['/c']",
                 "unknown variant `colour`",
             ),
-            ("[a]\nauth = ['hmac']\nsecrets = '0123456789abcdef'", "invalid type"),
+            ("[a]\nauth = ['hmac']\nsecrets = '0123456789abcdef'", "expected a sequence"),
+            ("[a]\nauth = ['hmac']\nsecrets = '01234\"0123456789'", "expected a sequence"),
+            ("[a]\nauth = ['hmac']\nsecrets = [1230123456789]", "expected a string"),
+            ("[a]\nauth = ['hmac']\nsecrets = ['0123456789abcdef", "near line 3"),
+            (
+                "[a]\nauth = ['hmac']\nsecrets = ['0123456789abcdef']\nmapping.price = []",
+                "mapping of price names nothing",
+            ),
+            (
+                "[a]\nauth = ['hmac']\nsecrets = ['0123456789abcdef']\nmapping.price = ['/a~b']",
+                "/a~b is not a JSON pointer",
+            ),
+            (
+                "[a]\nauth = ['hmac']\nsecrets = ['0123456789abcdef']\ndefaults.signal_id = 'x'",
+                "every delivery has its own",
+            ),
+            (
+                "[a]\nauth = ['hmac']\nsecrets = ['0123456789abcdef']\ndefaults.price = 'abc'",
+                "price is not a JSON number",
+            ),
+            (
+                "[a]\nauth = ['hmac']\nsecrets = ['0123456789abcdef']\ndefaults.side = 'hold'",
+                "side is none of buy",
+            ),
         ] {
             let error = parse_sources(toml).unwrap_err();
             assert!(error.contains(rule), "{error}");

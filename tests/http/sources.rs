@@ -132,3 +132,52 @@ async fn a_source_has_its_own_mapping_and_its_client_stands_behind_the_proxy() {
     server.stop().await;
     ledger.finish().await;
 }
+
+/// However a delivery is proved, no secret of a source that uses tokens is kept.
+#[tokio::test]
+async fn a_source_that_uses_tokens_never_has_one_in_the_ledger() {
+    const DIGITS: &str = "1234567890123456789";
+    let ledger = TestLedger::new().await;
+    let toml = format!(
+        "[tv]\nauth = ['hmac', 'path_token', 'body_token']\nsecrets = ['{TOKEN}', '{DIGITS}']
+         allow_from = ['127.0.0.1']"
+    );
+    let server = server(&ledger, &toml, &["127.0.0.1/32"]).await;
+    let body = |rest: &str| {
+        format!(r#"{{"id":1,"symbol":"BTCUSD","side":"buy","price":1,"quantity":1{rest}}}"#)
+    };
+    let token = TOKEN.replace(' ', "%20");
+    let path = format!("/webhook/tv/{token}");
+    for rest in [
+        format!(r#","token":"{TOKEN}""#),
+        format!(r#","token":"{DIGITS}""#),
+        format!(r#","account":{DIGITS}"#),
+        format!(r#","note":"{}""#, TOKEN.replace('k', "\\u006b")),
+    ] {
+        let body = body(&rest);
+        let signature = crate::server::hmac_hex(TOKEN, body.as_bytes());
+        let signed = [("X-TradingView-Signature", signature.as_str())];
+        for (path, headers) in [("/webhook/tv", &signed[..]), (path.as_str(), &[])] {
+            let answer = server.post(path, body.as_bytes(), headers).await;
+            assert_eq!((answer.status, &answer.body["code"]), (401, &json!("SEC-004")), "{body}");
+        }
+    }
+    let other = body(&format!(r#","token":"{TOKEN}","old":"{DIGITS}""#));
+    assert_eq!(server.post("/webhook/tv", other.as_bytes(), &[]).await.status, 401);
+    // A header is kept with what is quarantined, but not one that holds a secret.
+    let kept = body(&format!(r#","token":"{TOKEN}""#)).replace("buy", "hold");
+    let content_type = [("Content-Type", format!("text/plain; t={TOKEN}"))];
+    let content_type = content_type.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let answer = server.post("/webhook/tv", kept.as_bytes(), &content_type).await;
+    assert_eq!(answer.status, 422, "{answer:?}");
+    let row =
+        server.row("SELECT coalesce(content_type, '(none)') FROM quarantined_deliveries").await;
+    assert_eq!(row, ["(none)"]);
+    // A trusted proxy that does not say whom it speaks for speaks for nobody.
+    let nobody = [("X-Forwarded-For", "unknown")];
+    let answer = server.post(&path, body("").as_bytes(), &nobody).await;
+    assert_eq!((answer.status, &answer.body["code"]), (401, &json!("SEC-003")), "{answer:?}");
+    assert_eq!(server.post(&path, body("").as_bytes(), &[]).await.status, 201);
+    server.stop().await;
+    ledger.finish().await;
+}
