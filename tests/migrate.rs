@@ -1,4 +1,5 @@
-//! A dump and its restore: the ledger that comes back is the same, proves itself, and goes on.
+//! How a database comes to be a ledger: migrated, or restored from a dump, after which it is the
+//! same, proves itself, and goes on.
 
 mod common;
 
@@ -8,6 +9,7 @@ use std::process::Command;
 use audit_ledger::appender::{Appender, BatchSettings};
 use audit_ledger::chains::Appended;
 use audit_ledger::clock::Clock;
+use audit_ledger::open::migrate_and_record;
 use audit_ledger::store::migrate::{create_database, migrate};
 use common::builders::{delivery, event, signal};
 use common::{TestLedger, connect_with, database, fetch, read_back, refused, run, soon};
@@ -79,4 +81,34 @@ async fn a_restored_ledger_is_the_same_and_goes_on() {
     run(&mut server, &format!("DROP DATABASE {name} WITH (FORCE)")).await;
     drop(server);
     ledger.finish().await;
+}
+
+/// Replicas of a service that start together all migrate; one of them does, and says so once.
+#[tokio::test]
+async fn migrations_that_start_together_are_applied_and_recorded_once() {
+    const TOGETHER: usize = 4;
+    let ledger = TestLedger::new().await;
+    let name = format!("{}_together", ledger.name());
+    let fresh = ledger.options("postgres").database(&name);
+    create_database(&ledger.superuser(), &name).await.unwrap();
+    let superuser = database(&fresh);
+    let migrations = (0..TOGETHER).map(|_| migrate_and_record(&superuser, Clock::system()));
+    let mut recorded = Vec::new();
+    for versions in futures_util::future::join_all(migrations).await {
+        recorded.extend(versions.unwrap());
+    }
+    assert_eq!(recorded, [1, 2, 3, 4]);
+    let mut connection = connect_with(&fresh).await;
+    let events = "SELECT count(*) FROM security_events WHERE event_type = 'MIGRATION_APPLIED'";
+    assert_eq!(fetch::<i64>(&mut connection, events).await, 1);
+    assert_eq!(migrate_and_record(&superuser, Clock::system()).await.unwrap(), Vec::<i64>::new());
+    // A record that was lost is made up for: the database of this test never had one.
+    let template = ledger.superuser();
+    assert_eq!(migrate_and_record(&template, Clock::system()).await.unwrap(), [1, 2, 3, 4]);
+    assert_eq!(read_back::verify(&mut connection).await.problems, Vec::<String>::new());
+    drop(connection);
+    let mut server = ledger.connect_superuser().await;
+    run(&mut server, &format!("DROP DATABASE {name} WITH (FORCE)")).await;
+    drop(server);
+    assert_eq!(ledger.finish().await, 1);
 }
