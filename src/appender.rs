@@ -128,7 +128,7 @@ impl Appender {
         deadline: Instant,
     ) -> Result<Appended, AppendError> {
         let (reply, answer) = oneshot::channel();
-        self.enqueue(row.into(), Waiting::Caller(reply)).inspect_err(|_| {
+        self.enqueue(row.into(), reply).inspect_err(|_| {
             counter!("ledger_append_rejected_total").increment(1);
         })?;
         match timeout_at(deadline, answer).await {
@@ -140,15 +140,17 @@ impl Appender {
             }
         }
     }
-}
 
-impl Appender {
-    fn enqueue(&self, row: NewRow, waiting: Waiting) -> Result<(), AppendError> {
+    fn enqueue(
+        &self,
+        row: NewRow,
+        reply: oneshot::Sender<Result<Appended, AppendError>>,
+    ) -> Result<(), AppendError> {
         let full = |what: &str| AppendError::Unavailable(format!("too many {what} are waiting"));
         let bytes = u32::try_from(row.size_bytes()).unwrap_or(u32::MAX).min(QUEUE_BYTES);
         let share = Arc::clone(&self.bytes).try_acquire_many_owned(bytes);
         let share = share.map_err(|_| full("bytes"))?;
-        let pending = Pending { row, waiting, _share: Some(share) };
+        let pending = Pending { row, waiting: Waiting::Caller(reply), _share: Some(share) };
         self.queue.try_send(pending).map_err(|error| match error {
             TrySendError::Full(_) => full("rows"),
             TrySendError::Closed(_) => {
