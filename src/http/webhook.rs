@@ -38,7 +38,8 @@ pub(super) struct WebhookAnswer {
     receipt: Receipt,
 }
 
-/// Takes a delivery of a configured source, which proves itself by a signature over the body.
+/// Takes a delivery of a configured source, which proves itself by a signature over the body or,
+/// where one is set up, by a token in it.
 ///
 /// What is authenticated is kept: as a signal, or byte for byte in `quarantined_deliveries`.
 #[utoipa::path(post, path = "/webhook/{source}", tag = "webhooks",
