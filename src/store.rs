@@ -54,6 +54,14 @@ impl Database {
             .await
             .map_err(|error| StoreError::from_sqlx("connect", error))
     }
+
+    /// Whether it answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        let mut connection = self.connect().await?;
+        sqlx::query("/* ping */ SELECT 1").execute(&mut connection).await.in_statement("ping")?;
+        let _ = connection.close().await;
+        Ok(())
+    }
 }
 
 /// The database did not do what it was asked to.

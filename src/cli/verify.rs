@@ -71,13 +71,9 @@ async fn check(args: &Args, ledger: &OpenLedger, clock: Clock) -> Result<ExitCod
         }
         return Ok(ExitCode::from(ALREADY_RUNNING));
     };
-    let scope = match &args.chain {
-        None => Scope::Ledger,
-        Some(name) => IN_LEDGER
-            .into_iter()
-            .find(|chain| chain.name == name)
-            .map_or(Scope::Ledger, Scope::Chain),
-    };
+    // An unknown name was refused with the arguments.
+    let named = |name: &String| IN_LEDGER.into_iter().find(|chain| chain.name == name);
+    let scope = args.chain.as_ref().and_then(named).map_or(Scope::Ledger, Scope::Chain);
     let mut shown = Shown::new(!args.json && std::io::stderr().is_terminal(), !args.json);
     let report = verify(&ledger.app, scope, clock.new_id(), &mut shown).await?;
     shown.bar.finish_and_clear();

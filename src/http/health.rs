@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use super::Service;
 use super::problem::{Code, Problem};
-use crate::store::{Database, migrate};
+use crate::store::Database;
 
 /// How long an answer of the database counts: probes of many clients make one question.
 const FRESH: Duration = Duration::from_secs(1);
@@ -40,7 +40,7 @@ impl Readiness {
         {
             return ready;
         }
-        let ready = matches!(timeout(LIMIT, migrate::ping(&self.database)).await, Ok(Ok(())));
+        let ready = matches!(timeout(LIMIT, self.database.ping()).await, Ok(Ok(())));
         *last = Some((Instant::now(), ready));
         ready
     }

@@ -1,15 +1,21 @@
 //! Migrations, and whether a database is the one that this program needs.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use sqlx::migrate::{Migrate, MigrateError, Migrator};
-use sqlx::{Connection, PgConnection, Row};
+use sqlx::{PgConnection, Row};
 use tokio::time::timeout;
 
 use super::{Database, InStatement, StoreError};
 use crate::chains::security_events::EventType;
 
-static MIGRATIONS: Migrator = sqlx::migrate!();
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    let mut migrations = sqlx::migrate!();
+    // The lock is taken here, since it is held longer than the migrations take.
+    migrations.set_locking(false);
+    migrations
+});
 const ROLES: &str = include_str!("../../migrations/bootstrap/roles.sql");
 const OWNER: &str = "ledger_owner";
 /// PostgreSQL 15.
@@ -74,9 +80,7 @@ pub async fn migrate(migrator: &Database) -> Result<Migrated, StoreError> {
         .await
         .in_statement(STATEMENT)?;
     connection.lock().await.map_err(describe)?;
-    let mut migrations = sqlx::migrate!();
-    migrations.set_locking(false);
-    migrations.run(&mut connection).await.map_err(describe)?;
+    MIGRATIONS.run(&mut connection).await.map_err(describe)?;
     let unrecorded = unrecorded(&mut connection).await?;
     Ok(Migrated { unrecorded, _locked: Some(connection) })
 }
@@ -244,12 +248,4 @@ async fn check_suitable(database: &Database) -> Result<(), StoreError> {
         ))),
         None => Ok(()),
     }
-}
-
-/// Whether the database answers.
-pub async fn ping(database: &Database) -> Result<(), StoreError> {
-    let mut connection = database.connect().await?;
-    sqlx::query("/* ping */ SELECT 1").execute(&mut connection).await.in_statement("ping")?;
-    let _ = connection.close().await;
-    Ok(())
 }
