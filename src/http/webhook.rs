@@ -71,6 +71,8 @@ pub(super) struct WebhookAnswer {
          body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "No signal can be made of the body (AUD-001, VAL-001, VAL-002); kept in quarantine.",
          body = Problem, content_type = "application/problem+json"),
+        (status = 423, description = "The ledger is locked down (AUD-009); kept in quarantine, to be released later.",
+         body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "Something unforeseen (SYS-002).",
          body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The database is away or slow (SYS-001): send it again.",
@@ -231,6 +233,7 @@ fn status_of(reason: Reason) -> (Code, StatusCode) {
         }
         Reason::PrecisionLoss => Code::PrecisionLoss,
         Reason::ConflictingDuplicate => return (Code::Conflict, StatusCode::CONFLICT),
+        Reason::Lockdown => return (Code::Lockdown, StatusCode::LOCKED),
     };
     (code, StatusCode::UNPROCESSABLE_ENTITY)
 }
