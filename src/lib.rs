@@ -12,6 +12,7 @@ pub mod http;
 pub mod integrity;
 pub mod open;
 pub mod postgres;
+pub mod rows;
 pub mod serve;
 pub mod store;
 pub mod webhook;

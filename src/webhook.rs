@@ -80,11 +80,11 @@ pub struct Fault {
 }
 
 impl Fault {
-    fn of_body(reason: Reason, detail: impl Into<String>) -> Self {
+    pub(crate) fn of_body(reason: Reason, detail: impl Into<String>) -> Self {
         Self { reason, field: None, detail: detail.into() }
     }
 
-    fn of_field(reason: Reason, field: &str, rule: impl std::fmt::Display) -> Self {
+    pub(crate) fn of_field(reason: Reason, field: &str, rule: impl std::fmt::Display) -> Self {
         Self { reason, field: Some(field.to_owned()), detail: format!("{field} {rule}") }
     }
 }
