@@ -12,12 +12,13 @@ use serde::Serialize;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
-use super::Service;
 use super::problem::{Code, Problem, REQUEST_ID};
 use super::telemetry::ClientAddress;
+use super::{Service, auth};
 use crate::appender::AppendError;
 use crate::chains::Receipt;
-use crate::webhook::auth::{AuthError, Presented, authenticate};
+use crate::keys::Scope;
+use crate::webhook::auth::{AuthError, Presented, authenticate, by_api_key};
 use crate::webhook::{Delivery, Fault, Outcome, Reason, Source, record};
 
 /// Senders give up at 3 s: within this time after its last byte a delivery is answered.
@@ -38,8 +39,9 @@ pub(super) struct WebhookAnswer {
     receipt: Receipt,
 }
 
-/// Takes a delivery of a configured source, which proves itself by a signature over the body or,
-/// where one is set up, by a token in it.
+/// Takes a delivery of a configured source, which proves itself by a signature over the body,
+/// where one is set up, by a token in it, or by an API key with the scope `ingest`. The holder of a
+/// key may send to every source, from anywhere; `recorded_by` is then the key's name.
 ///
 /// What is authenticated is kept: as a signal, or byte for byte in `quarantined_deliveries`.
 #[utoipa::path(post, path = "/webhook/{source}", tag = "webhooks",
@@ -61,7 +63,9 @@ pub(super) struct WebhookAnswer {
         (status = 200, description = "Recorded before; with the first receipt.", body = WebhookAnswer),
         (status = 400, description = "The body broke off, or took longer than 10 s (VAL-001); nothing is kept.",
          body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "Not authenticated (SEC-001, SEC-003, SEC-004); nothing is kept.",
+        (status = 401, description = "Not authenticated (SEC-001, SEC-003, SEC-004, SEC-005); nothing is kept.",
+         body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The API key lacks the scope (SEC-006); nothing is kept.",
          body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such source (NTF-001).",
          body = Problem, content_type = "application/problem+json"),
@@ -71,10 +75,14 @@ pub(super) struct WebhookAnswer {
          body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "No signal can be made of the body (AUD-001, VAL-001, VAL-002); kept in quarantine.",
          body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Too many requests (LIM-002); nothing is kept.",
+         body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "Something unforeseen (SYS-002).",
          body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The database is away or slow (SYS-001): send it again.",
-         body = Problem, content_type = "application/problem+json")))]
+         body = Problem, content_type = "application/problem+json")),
+    // None, where the delivery is signed.
+    security((), ("api_key" = ["ingest"])))]
 pub(super) async fn receive(
     State(service): State<Service>,
     source: Result<Path<String>, PathRejection>,
@@ -123,14 +131,22 @@ async fn take(
     request: Request,
 ) -> Result<(StatusCode, Json<WebhookAnswer>), Problem> {
     let source = service.sources.get(source).cloned().ok_or_else(no_such_source)?;
+    // Before the body is read. A token in the path is what its route is for.
+    let holder = match auth::api_key(request.headers()).filter(|_| path_token.is_none()) {
+        Some(key) => Some(auth::authorize(service, Some(key), Scope::Ingest).await?.name),
+        None => None,
+    };
     let headers = request.headers().clone();
     let body = read_body(request, service.max_body_bytes).await?;
     let deadline = Instant::now() + ANSWER_WITHIN;
     let received_at = service.clock.now();
     let address = client.is_client.then_some(client.nearest);
     let presented = Presented { headers: &headers, path_token, address };
-    let (authenticated, body) =
-        authenticate(&source, presented, body, received_at).map_err(not_authenticated)?;
+    let authenticated = match holder {
+        Some(holder) => by_api_key(&source, &holder, &body).map(|by_key| (by_key, body)),
+        None => authenticate(&source, presented, body, received_at),
+    };
+    let (authenticated, body) = authenticated.map_err(not_authenticated)?;
     let content_type = content_type(&headers, &source);
     let delivery = Delivery {
         source,
