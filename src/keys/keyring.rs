@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use subtle::ConstantTimeEq;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{ApiKey, Caller, KeyId, Scopes, SecretDigest};
 use crate::store::keys::keys_in_force;
@@ -15,8 +15,8 @@ use crate::store::{Database, StoreError};
 
 /// How long what was read counts: so soon every instance knows of a revocation.
 const FRESH: Duration = Duration::from_secs(1);
-/// How old it must be to be read again for a key that is not in it: so soon a key that was just
-/// made can be used, and so often at most a stranger makes the service ask.
+/// How old it must be to be read again for a key that is not in it: so often at most a stranger
+/// makes the service ask, and so long he waits for a no.
 const RECENT: Duration = Duration::from_millis(100);
 /// How long it counts where the database does not answer.
 const STALE: Duration = Duration::from_secs(5);
@@ -58,14 +58,18 @@ pub struct Keyring {
 
 #[derive(Debug, Default)]
 struct View {
-    /// What was read last, and when the question was asked.
-    read: Option<(Instant, Arc<InForce>)>,
+    /// What was read last.
+    read: Option<Arc<InForce>>,
     /// When the database last did not answer, if it has not since.
     failed: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct InForce(HashMap<KeyId, KeyInForce>);
+struct InForce {
+    /// When the database was asked for them.
+    asked: Instant,
+    keys: HashMap<KeyId, KeyInForce>,
+}
 
 impl Keyring {
     /// Of this database.
@@ -75,16 +79,22 @@ impl Keyring {
 
     /// Who holds this key.
     ///
-    /// Whatever is wrong with it takes the same steps: an id that is not there, a secret that is
-    /// another's, a key that was revoked.
+    /// A key that was made a moment ago is known: before one is refused, the keys are read again.
+    /// Whatever is wrong with a key takes the same steps and the same time: an id that is not
+    /// there, a secret that is another's, a key that was revoked.
     pub async fn look_up(&self, key: &ApiKey) -> Result<Caller, KeyError> {
         let digest = key.digest();
-        for age in [FRESH, RECENT] {
-            if let Some(caller) = self.in_force(age).await?.find(key.id(), &digest) {
-                return Ok(caller);
-            }
+        let known = self.in_force(FRESH).await?;
+        if let Some(caller) = known.find(key.id(), &digest) {
+            return Ok(caller);
         }
-        Err(KeyError::Unknown)
+        sleep_until(known.asked + RECENT).await;
+        let newer = self.in_force(RECENT).await?;
+        if newer.asked == known.asked {
+            // The database did not answer: whether there is such a key now nobody knows.
+            return Err(KeyError::Unavailable);
+        }
+        newer.find(key.id(), &digest).ok_or(KeyError::Unknown)
     }
 
     /// The keys in force as they were read at most this long ago, or, where the database does not
@@ -94,14 +104,12 @@ impl Keyring {
         let due = match (view.failed, &view.read) {
             // Those that wait behind a question without answer do not each ask it again.
             (Some(failed), _) => failed.elapsed() >= FRESH,
-            (None, Some((asked, _))) => asked.elapsed() >= age,
+            (None, Some(keys)) => keys.asked.elapsed() >= age,
             (None, None) => true,
         };
         if due {
-            // Before the question: what it does not see yet counts from now.
-            let asked = Instant::now();
             match self.read().await {
-                Ok(keys) => *view = View { read: Some((asked, Arc::new(keys))), failed: None },
+                Ok(keys) => *view = View { read: Some(Arc::new(keys)), failed: None },
                 Err(error) => {
                     tracing::error!(%error, "the API keys cannot be read");
                     view.failed = Some(Instant::now());
@@ -109,15 +117,17 @@ impl Keyring {
             }
         }
         match &view.read {
-            Some((asked, keys)) if asked.elapsed() < STALE => Ok(Arc::clone(keys)),
+            Some(keys) if keys.asked.elapsed() < STALE => Ok(Arc::clone(keys)),
             _ => Err(KeyError::Unavailable),
         }
     }
 
     async fn read(&self) -> Result<InForce, StoreError> {
         let slow = StoreError::Timeout { statement: "keys_in_force", limit_ms: LIMIT.as_millis() };
+        // Before the question: what the answer does not hold yet counts from now.
+        let asked = Instant::now();
         let keys = timeout(LIMIT, keys_in_force(&self.pool)).await.unwrap_or(Err(slow))?;
-        Ok(InForce(keys.into_iter().map(|key| (key.id, key)).collect()))
+        Ok(InForce { asked, keys: keys.into_iter().map(|key| (key.id, key)).collect() })
     }
 }
 
@@ -125,7 +135,7 @@ impl InForce {
     /// Ids are no secrets, and are looked up as such. Where there is none of this id, the digest is
     /// compared all the same.
     fn find(&self, id: KeyId, digest: &SecretDigest) -> Option<Caller> {
-        let key = self.0.get(&id);
+        let key = self.keys.get(&id);
         let fits = digest.ct_eq(key.map_or(&[0; 32], |key| &key.digest));
         let key = key.filter(|_| fits.into())?;
         Some(Caller { key_id: key.id, name: Arc::clone(&key.name), scopes: key.scopes })

@@ -99,7 +99,6 @@ async fn whatever_is_wrong_with_a_key_is_answered_alike_and_never_repeated() {
         format!("Bearer lk_{id}"),
         format!("Bearer {secret}"),
         "Bearer lk_".to_owned(),
-        "Bearer ".to_owned(),
         format!("Bearer {}", "a".repeat(4_000)),
     ];
     for authorization in &wrong {
@@ -112,7 +111,8 @@ async fn whatever_is_wrong_with_a_key_is_answered_alike_and_never_repeated() {
     // What is no bearer token at all, or one of two.
     let basic = key.replace("Bearer", "Basic");
     let twice = [("Authorization", key.as_str()), ("Authorization", key.as_str())];
-    for headers in [&[("Authorization", basic.as_str())][..], &twice, &[]] {
+    let empty = [("Authorization", "Bearer ")];
+    for headers in [&[("Authorization", basic.as_str())][..], &twice, &empty, &[]] {
         let answer = server.request("GET", CHECKS, b"", headers).await;
         assert_eq!((answer.status, &answer.body["code"]), (401, &json!("SEC-005")));
         assert!(answer.body["detail"].as_str().unwrap().starts_with("no API key"), "{answer:?}");
@@ -141,7 +141,6 @@ async fn a_new_key_is_known_at_once_and_a_revoked_one_forgotten_within_a_second(
         assert_eq!(get(server, CHECKS, &key).await.status, 200);
     }
     let (_, second) = api_key(&ledger.owner(), "second", &[Scope::Read]).await;
-    tokio::time::sleep(Duration::from_millis(110)).await;
     for server in &servers {
         assert_eq!(get(server, CHECKS, &second).await.status, 200, "known at once");
     }
