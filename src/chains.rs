@@ -241,8 +241,15 @@ pub fn rfc3339(instant: DateTime<Utc>) -> String {
     instant.format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
 }
 
-fn as_rfc3339<S: Serializer>(instant: &DateTime<Utc>, to: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn as_rfc3339<S: Serializer>(instant: &DateTime<Utc>, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(&rfc3339(*instant))
+}
+
+pub(crate) fn as_rfc3339_or_null<S: Serializer>(
+    instant: &Option<DateTime<Utc>>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    instant.map(rfc3339).serialize(to)
 }
 
 fn as_text<S: Serializer>(hash: &RowHash, to: S) -> Result<S::Ok, S::Error> {

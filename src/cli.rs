@@ -1,5 +1,6 @@
 //! The command line.
 
+mod keys;
 pub mod sign;
 mod verify;
 
@@ -38,6 +39,9 @@ enum Command {
     ///
     /// Exit code: 0 verified, 2 tampered, 3 could not finish, 6 already running, 1 usage.
     Verify(verify::Args),
+    /// Make, list and revoke API keys.
+    #[command(subcommand)]
+    Keys(keys::Command),
     /// Sign a delivery; prints the signature and a curl line that sends it.
     SignWebhook(sign::Args),
     /// Print how to reach the database.
@@ -106,6 +110,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             Command::Serve => crate::serve::serve(config, clock).await?,
             Command::Migrate => migrate_database(&config, clock).await?,
             Command::Verify(args) => return Ok(verify::run(args, &config, clock).await),
+            Command::Keys(command) => keys::run(command, &config, clock).await?,
             Command::SignWebhook(args) => sign::run(&args, config)?,
             Command::Db(DbCommand::Url { role }) => {
                 say(database_url(&config, role).await?);

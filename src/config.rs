@@ -15,7 +15,7 @@ use crate::webhook::source::{Source, WebhookSecret, parse_net, parse_sources};
 
 /// Every variable that the service reads; any other that starts with `LEDGER_` is an error,
 /// since a misspelt one would be silently without effect.
-const KNOWN: [&str; 14] = [
+const KNOWN: [&str; 16] = [
     "DATABASE_URL",
     "LEDGER_BATCH_DELAY_US",
     "LEDGER_BATCH_SIZE",
@@ -27,6 +27,8 @@ const KNOWN: [&str; 14] = [
     "LEDGER_METRICS_LISTEN",
     "LEDGER_MIGRATOR_DATABASE_URL",
     "LEDGER_PG_BINDIR",
+    "LEDGER_RATE_LIMIT_ADDRESS_PER_S",
+    "LEDGER_RATE_LIMIT_KEY_PER_S",
     "LEDGER_SOURCES",
     "LEDGER_TRUSTED_PROXIES",
     "LEDGER_WEBHOOK_SECRET",
@@ -41,6 +43,29 @@ const DEFAULT_BODY_BYTES: usize = 256 << 10;
 const MAX_BATCH_SIZE: usize = 10_000;
 /// A batch that waits longer than this would eat up the time to answer in.
 const MAX_BATCH_DELAY_US: u64 = 500_000;
+
+/// More is no limit any more; zero says so.
+const MAX_RATE_PER_S: u32 = 1_000_000;
+
+/// How many requests may come in a second, and twice as many at once; zero for any number.
+#[derive(Clone, Copy, Debug)]
+pub struct RateSettings {
+    /// With one API key.
+    pub key_per_s: u32,
+    /// From one address, or one IPv6 network of 64 bits.
+    pub address_per_s: u32,
+}
+
+impl Default for RateSettings {
+    fn default() -> Self {
+        Self { key_per_s: 1000, address_per_s: 1000 }
+    }
+}
+
+impl RateSettings {
+    /// No limits.
+    pub const UNLIMITED: Self = Self { key_per_s: 0, address_per_s: 0 };
+}
 
 /// What the service was told.
 #[derive(Debug)]
@@ -69,6 +94,8 @@ pub struct Config {
     pub batch: BatchSettings,
     /// The largest body of a delivery.
     pub max_body_bytes: usize,
+    /// How many requests are answered.
+    pub rates: RateSettings,
     /// Filter of the telemetry, as `tracing_subscriber::EnvFilter` reads it.
     pub log: String,
 }
@@ -106,6 +133,12 @@ impl Config {
             Some(value) if (1..=max).contains(&value) => Ok(value),
             Some(_) => Err(ConfigError::new(name, format!("is from 1 to {max}"))),
         };
+        let rates = RateSettings::default();
+        let rate = |name, default| match variables.parsed(name)? {
+            None => Ok(default),
+            Some(rate) if rate <= MAX_RATE_PER_S => Ok(rate),
+            Some(_) => Err(ConfigError::new(name, format!("is at most {MAX_RATE_PER_S}"))),
+        };
         let delay_us: u64 = variables.parsed("LEDGER_BATCH_DELAY_US")?.unwrap_or(0);
         if delay_us > MAX_BATCH_DELAY_US {
             let rule = format!("is at most {MAX_BATCH_DELAY_US}");
@@ -139,6 +172,10 @@ impl Config {
                 delay: Duration::from_micros(delay_us),
             },
             max_body_bytes: bounded("LEDGER_MAX_BODY_BYTES", DEFAULT_BODY_BYTES, MAX_BODY_BYTES)?,
+            rates: RateSettings {
+                key_per_s: rate("LEDGER_RATE_LIMIT_KEY_PER_S", rates.key_per_s)?,
+                address_per_s: rate("LEDGER_RATE_LIMIT_ADDRESS_PER_S", rates.address_per_s)?,
+            },
             log: variables.text("LEDGER_LOG").unwrap_or_else(|| "info".to_owned()),
         })
     }
@@ -159,6 +196,8 @@ impl Config {
             "LEDGER_BATCH_SIZE": self.batch.size,
             "LEDGER_BATCH_DELAY_US": self.batch.delay.as_micros(),
             "LEDGER_MAX_BODY_BYTES": self.max_body_bytes,
+            "LEDGER_RATE_LIMIT_KEY_PER_S": self.rates.key_per_s,
+            "LEDGER_RATE_LIMIT_ADDRESS_PER_S": self.rates.address_per_s,
             "LEDGER_HASH_ALGORITHM": "sha-256",
             "LEDGER_LOG": self.log,
         })
@@ -265,6 +304,8 @@ mod tests {
             ("LEDGER_BATCH_DELAY_US", "1000000"),
             ("LEDGER_MAX_BODY_BYTES", "2000000"),
             ("LEDGER_HASH_ALGORITHM", "md5"),
+            ("LEDGER_RATE_LIMIT_KEY_PER_S", "-1"),
+            ("LEDGER_RATE_LIMIT_ADDRESS_PER_S", "1000001"),
             ("LEDGER_WEBHOOK_SECRET", "short"),
             ("LEDGER_WEBHOOK_SECRET", "whsec_?"),
             ("LEDGER_SOURCES_FILE", "sources.toml"),

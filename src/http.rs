@@ -1,9 +1,16 @@
 //! The HTTP surface: routes, problem+json, telemetry. Thin: no SQL and no rules here.
 
+mod auth;
+mod bodies;
 mod health;
+mod integrity;
+mod limits;
 mod openapi;
+mod page;
 mod problem;
+mod rows;
 mod telemetry;
+mod trades;
 mod webhook;
 
 use std::collections::HashMap;
@@ -14,6 +21,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use axum_server::Handle;
 use hyper_util::rt::TokioTimer;
@@ -23,16 +31,21 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use health::Readiness;
+pub use limits::RateLimits;
 pub use openapi::document;
 pub use problem::{Code, Problem};
 pub use telemetry::install_metrics;
 
 use crate::appender::Appender;
 use crate::clock::Clock;
+use crate::keys::Keyring;
+use crate::store::pool::Pool;
 use crate::webhook::Source;
 
 /// A client that does not finish its request's head in this time is cut off.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections for the reads of requests.
+pub const READ_CONNECTIONS: u32 = 8;
 /// How long open requests may go on once the service is told to stop.
 pub const DRAIN: Duration = Duration::from_secs(5);
 
@@ -45,6 +58,12 @@ pub struct Service {
     pub clock: Clock,
     /// Known senders, by name.
     pub sources: Arc<HashMap<String, Arc<Source>>>,
+    /// For reads.
+    pub reads: Pool,
+    /// The API keys in force.
+    pub keyring: Keyring,
+    /// How many requests a key and an address may make.
+    pub limits: RateLimits,
     /// Whether the database answers.
     pub readiness: Readiness,
     /// Proxies whose `X-Forwarded-For` is believed.
@@ -93,16 +112,27 @@ fn finish(routes: Router, service: &Service) -> Router {
     routes
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::method_not_allowed)
-        .layer(axum::middleware::from_fn_with_state(service.clone(), telemetry::observe))
+        .layer(from_fn_with_state(service.clone(), limits::limit_addresses))
+        .layer(from_fn_with_state(service.clone(), telemetry::observe))
 }
 
 /// The routes that the OpenAPI document describes.
 fn api_routes() -> OpenApiRouter<Service> {
-    OpenApiRouter::with_openapi(openapi::base())
+    let routes = OpenApiRouter::with_openapi(openapi::base())
         .routes(routes!(webhook::receive))
         .routes(routes!(webhook::receive_with_token))
+        .routes(routes!(rows::write_ai_debate))
+        .routes(routes!(rows::write_order))
+        .routes(routes!(rows::write_order_event))
+        .routes(routes!(rows::list))
+        .routes(routes!(rows::get))
+        .routes(routes!(trades::list))
+        .routes(routes!(trades::get))
+        .routes(routes!(trades::kill_switch_events))
+        .routes(routes!(integrity::checks))
         .routes(routes!(health::healthz))
-        .routes(routes!(health::readyz))
+        .routes(routes!(health::readyz));
+    rows::lists(routes)
 }
 
 /// Serves until the handle says to stop.

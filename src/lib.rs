@@ -10,6 +10,7 @@ pub mod config;
 pub mod decimal;
 pub mod http;
 pub mod integrity;
+pub mod keys;
 pub mod open;
 pub mod postgres;
 pub mod rows;

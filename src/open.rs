@@ -1,19 +1,18 @@
 //! Finds the ledger that the configuration means: a database that somebody runs, or the private
 //! PostgreSQL, which is made, started and migrated as needed.
 
-use std::fs::OpenOptions;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+mod kept;
 
-use secrecy::{ExposeSecret, SecretString};
+use std::io;
+use std::path::PathBuf;
 
+use secrecy::ExposeSecret;
 use serde_json::json;
 
 use crate::appender::{AppendError, append_alone};
 use crate::chains::security_events::{EventType, NewSecurityEvent};
-use crate::clock::{Clock, random_bytes};
-use crate::config::{Config, ConfigError, webhook_secrets};
+use crate::clock::Clock;
+use crate::config::{Config, ConfigError};
 use crate::postgres::{self, Access, PostgresError, PrivatePostgres};
 use crate::store::migrate::{create_database, ensure_suitable, migrate};
 use crate::store::{Database, StoreError};
@@ -147,7 +146,7 @@ impl OpenLedger {
             && !is_named
             && let Some(private) = &self.private
         {
-            secrets.push(kept_webhook_secret(private.data_dir())?);
+            secrets.push(kept::webhook_secret(private.data_dir())?);
         }
         if is_named && !secrets.is_empty() {
             let rule = "is set, and LEDGER_SOURCES names tradingview too".to_owned();
@@ -159,7 +158,60 @@ impl OpenLedger {
         if sources.is_empty() { Err(no_secret().into()) } else { Ok(sources) }
     }
 
+    /// The file with the first admin key of a private PostgreSQL, which is made where the ledger
+    /// has had no key yet. `None` where that key is of no use any more, or there never was one.
+    pub async fn admin_key(&self) -> Result<Option<PathBuf>, OpenError> {
+        let Some(private) = &self.private else { return Ok(None) };
+        let superuser = Database::from_url(&private.superuser_url(postgres::DATABASE))?;
+        kept::admin_key(private.data_dir(), &superuser.as_owner()).await
+    }
+
     /// Lets go of the ledger; a private PostgreSQL of this process is shut down.
+    pub async fn close(self) {
+        if let Some(private) = self.private {
+            private.stop().await;
+        }
+    }
+}
+
+/// The ledger's database, open as the owner of its objects, for commands that make and revoke keys.
+#[derive(Debug)]
+pub struct OpenAsOwner {
+    /// As `ledger_owner`.
+    pub owner: Database,
+    private: Option<PrivatePostgres>,
+}
+
+impl OpenAsOwner {
+    /// With the migrator's login, or on the private PostgreSQL, which is not migrated here.
+    pub async fn open(config: &Config) -> Result<Self, OpenError> {
+        if let Some(url) = &config.migrator_database_url {
+            let owner = Database::from_url(url.expose_secret())?.as_owner();
+            ensure_suitable(&owner).await?;
+            return Ok(Self { owner, private: None });
+        }
+        if config.database_url.is_some() {
+            return Err(ConfigError {
+                variable: "LEDGER_MIGRATOR_DATABASE_URL".to_owned(),
+                rule: "is not set; the service's own login may not make or revoke keys".to_owned(),
+            }
+            .into());
+        }
+        let private = open_private(config, Access::Attach).await?;
+        let owner = async {
+            let owner = Database::from_url(&private.superuser_url(postgres::DATABASE))?.as_owner();
+            ensure_suitable(&owner).await.map(|()| owner)
+        };
+        match owner.await {
+            Ok(owner) => Ok(Self { owner, private: Some(private) }),
+            Err(error) => {
+                private.stop().await;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Lets go of it; a private PostgreSQL of this process is shut down.
     pub async fn close(self) {
         if let Some(private) = self.private {
             private.stop().await;
@@ -201,50 +253,8 @@ pub fn signing_secrets(source: &str, mut config: Config) -> Result<Vec<WebhookSe
         return Err(no_secret().into());
     }
     let data_dir = postgres::resolve_data_dir(&postgres_settings(&config))?;
-    if !secret_path(&data_dir).exists() {
+    if !kept::webhook_secret_path(&data_dir).exists() {
         return Err(OpenError::NoLedger(data_dir));
     }
-    Ok(vec![kept_webhook_secret(&data_dir)?])
-}
-
-fn secret_path(data_dir: &Path) -> PathBuf {
-    data_dir.join("webhook.secret")
-}
-
-/// The secret in `webhook.secret`, made at the first call.
-fn kept_webhook_secret(data_dir: &Path) -> Result<WebhookSecret, OpenError> {
-    let path = secret_path(data_dir);
-    let secret = read_or_make(&path)
-        .map_err(|source| OpenError::SecretFile { path: path.clone(), source })?;
-    let mut secrets = webhook_secrets(Some(secret))?;
-    secrets.pop().ok_or_else(|| OpenError::SecretFile {
-        path,
-        source: io::Error::new(io::ErrorKind::InvalidData, "the file is empty"),
-    })
-}
-
-fn read_or_make(path: &Path) -> io::Result<SecretString> {
-    match std::fs::read_to_string(path) {
-        Ok(secret) => Ok(secret.into()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => make(path),
-        Err(error) => Err(error),
-    }
-}
-
-/// Writes a new secret beside its place and links it there whole: a crash leaves all of it or
-/// nothing, and of two that start at once both use the one that was first.
-fn make(path: &Path) -> io::Result<SecretString> {
-    let draft = path.with_extension(format!("draft-{}", std::process::id()));
-    let secret = hex::encode(random_bytes::<32>());
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    file.write_all(secret.as_bytes())?;
-    file.sync_all()?;
-    let linked = std::fs::hard_link(&draft, path);
-    std::fs::remove_file(&draft)?;
-    match linked {
-        Ok(()) => Ok(secret.into()),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => read_or_make(path),
-        Err(error) => Err(error),
-    }
+    Ok(vec![kept::webhook_secret(&data_dir)?])
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::time::Duration;
 
 use axum_server::Handle;
@@ -14,9 +15,11 @@ use crate::appender::{AppendError, Appender};
 use crate::chains::security_events::{EventType, NewSecurityEvent};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::http::{self, DRAIN, Readiness, Service};
+use crate::http::{self, DRAIN, READ_CONNECTIONS, RateLimits, Readiness, Service};
+use crate::keys::Keyring;
 use crate::open::{OpenError, OpenLedger};
 use crate::postgres::Access;
+use crate::store::pool::Pool;
 use crate::webhook::Source;
 use crate::webhook::auth::Method;
 use crate::webhook::source::Mapping;
@@ -85,7 +88,8 @@ async fn run(
 ) -> Result<(), ServeError> {
     let address = listener.local_addr().map_err(ServeError::Server)?;
     let sources = ledger.sources(&mut config)?;
-    let welcome = welcome(address, &sources);
+    let admin_key = ledger.admin_key().await?;
+    let welcome = welcome(address, &sources, admin_key.as_deref());
     let (appender, writer) = Appender::start(ledger.app.clone(), config.batch, clock);
     record_event(&appender, EventType::ServiceStarted).await?;
     let service = Service {
@@ -93,6 +97,9 @@ async fn run(
         clock,
         sources: Service::by_name(sources),
         trusted_proxies: config.trusted_proxies.into(),
+        reads: Pool::of(&ledger.app, READ_CONNECTIONS),
+        keyring: Keyring::of(&ledger.app),
+        limits: RateLimits::new(config.rates),
         readiness: Readiness::of(ledger.app.clone()),
         metrics: http::install_metrics(),
         max_body_bytes: config.max_body_bytes,
@@ -149,8 +156,9 @@ async fn record_event(appender: &Appender, event_type: EventType) -> Result<(), 
     appender.append(event, Instant::now() + EVENT_WITHIN).await.map(drop)
 }
 
-/// What a new user sees: where the service is, and a line that records a first signal.
-fn welcome(address: SocketAddr, sources: &[Source]) -> String {
+/// What a new user sees: where the service is, a line that records a first signal, and one that
+/// asks with the first key, which is read from its file.
+fn welcome(address: SocketAddr, sources: &[Source], admin_key: Option<&Path>) -> String {
     let signs = |source: &&Source| {
         let takes_it = source.methods.contains(&Method::Hmac) && source.allow_from.is_empty();
         takes_it && source.mapping == Mapping::default()
@@ -161,9 +169,18 @@ fn welcome(address: SocketAddr, sources: &[Source]) -> String {
         let curl = crate::cli::sign::curl(&format!("http://{address}"), name, secret, body);
         format!("Record a first signal:\n\n{curl}\n\n")
     });
+    let first_question = admin_key.map_or_else(String::new, |path| {
+        let path = path.display().to_string();
+        let quoted = path.replace('\'', r"'\''");
+        format!(
+            "Ask with the admin key, which is in {path}:\n\n\
+             curl -sS http://{address}/v1/integrity/checks \\\n  \
+             -H \"Authorization: Bearer $(cat '{quoted}')\"\n\n"
+        )
+    });
     format!(
         "audit-ledger {version} serves http://{address}  (API: http://{address}/docs)\n\n\
-         {first_signal}Check every row of the ledger:  audit-ledger verify\n\
+         {first_signal}{first_question}Check every row of the ledger:  audit-ledger verify\n\
          Ctrl-C stops the service.",
         version = env!("CARGO_PKG_VERSION"),
     )

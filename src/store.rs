@@ -7,8 +7,13 @@
 pub mod append;
 pub mod checks;
 pub mod copy;
+pub mod keys;
+pub mod lockdown;
 pub mod migrate;
+pub mod pool;
 pub mod read;
+pub mod rows;
+pub mod trades;
 
 use std::str::FromStr;
 
@@ -145,6 +150,19 @@ impl StoreError {
                 !constraint.as_ref().is_some_and(|name| name.ends_with("_row_hash_correct"))
             }
             _ => false,
+        }
+    }
+
+    /// Whether the database is away, or has no time or means for this now; else something is wrong.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Connection { .. } | Self::Timeout { .. } => true,
+            Self::Refused { sqlstate, .. } => {
+                // Connection exceptions, insufficient resources, operator intervention (a
+                // statement that took too long, a server that stops); lock_not_available.
+                matches!(sqlstate.get(..2), Some("08" | "53" | "57")) || sqlstate == "55P03"
+            }
+            Self::Contradiction { .. } | Self::Unsuitable(_) => false,
         }
     }
 

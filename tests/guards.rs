@@ -11,6 +11,8 @@ mod checks;
 mod columns;
 #[path = "guards/inserts.rs"]
 mod inserts;
+#[path = "guards/keys.rs"]
+mod keys;
 #[path = "guards/rights.rs"]
 mod rights;
 #[path = "guards/rows.rs"]

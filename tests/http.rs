@@ -5,6 +5,10 @@ mod common;
 
 #[path = "http/deliveries.rs"]
 mod deliveries;
+#[path = "http/keys.rs"]
+mod keys;
+#[path = "http/limits.rs"]
+mod limits;
 #[path = "http/server.rs"]
 mod server;
 #[path = "http/sources.rs"]

@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use audit_ledger::appender::{Appender, BatchSettings};
 use audit_ledger::clock::Clock;
-use audit_ledger::http::{self, Readiness, Service};
+use audit_ledger::config::RateSettings;
+use audit_ledger::http::{self, RateLimits, Readiness, Service};
+use audit_ledger::keys::Keyring;
 use audit_ledger::postgres::{Access, DATABASE, PrivatePostgres, Role, Settings};
 use audit_ledger::store::Database;
 use audit_ledger::store::migrate::{create_database, migrate};
+use audit_ledger::store::pool::Pool;
 use audit_ledger::webhook::Source;
 use audit_ledger::webhook::source::{TRADINGVIEW, WebhookSecret};
 use axum_server::Handle;
@@ -150,6 +153,9 @@ fn service(app: Database, source: Arc<Source>) -> Service {
         clock,
         sources: Arc::new(HashMap::from([(source.name.clone(), source)])),
         trusted_proxies: Arc::default(),
+        reads: Pool::of(&app, http::READ_CONNECTIONS),
+        keyring: Keyring::of(&app),
+        limits: RateLimits::new(RateSettings::UNLIMITED),
         readiness: Readiness::of(app),
         metrics: http::install_metrics(),
         max_body_bytes: 1 << 18,

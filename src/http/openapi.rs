@@ -1,7 +1,8 @@
 //! The description of the API: OpenAPI 3.1, made from the handlers.
 
-use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Document;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -13,10 +14,30 @@ use utoipa::openapi::OpenApi as Document;
     ),
     tags(
         (name = "webhooks", description = "Deliveries of configured sources."),
+        (name = "integrity", description = "Checks of the ledger."),
         (name = "health", description = "For orchestrators and monitoring.")
-    )
+    ),
+    modifiers(&Keys)
 )]
 struct Base;
+
+/// How API keys are sent.
+struct Keys;
+
+impl Modify for Keys {
+    fn modify(&self, document: &mut Document) {
+        let bearer = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .bearer_format("lk_<id>_<secret>")
+            .description(Some(
+                "An API key of `audit-ledger keys create`. A route names the scope that it needs; \
+                 no scope holds another.",
+            ))
+            .build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("api_key", SecurityScheme::Http(bearer));
+    }
+}
 
 /// What stands in the document beside the routes.
 pub(super) fn base() -> Document {

@@ -6,6 +6,9 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::chains::{Lockdown, rfc3339};
+use crate::store::StoreError;
+
 tokio::task_local! {
     /// The id of the request that this task answers; the telemetry layer sets it.
     pub(super) static REQUEST_ID: Uuid;
@@ -26,10 +29,16 @@ pub enum Code {
     SignatureWrong,
     /// SEC-004: a signature that cannot be read.
     SignatureMalformed,
+    /// SEC-005: no key, or none that is in force.
+    KeyMissing,
+    /// SEC-006: the key lacks the scope.
+    ScopeMissing,
     /// VAL-001: the body cannot be read.
     UnreadableBody,
     /// VAL-002: a field is missing or invalid.
     InvalidField,
+    /// VAL-003: an unknown or unreadable parameter.
+    UnreadableParameter,
     /// IDP-001: the same idempotency key, other content.
     Conflict,
     /// NTF-001: no such route or row.
@@ -38,6 +47,8 @@ pub enum Code {
     MethodNotAllowed,
     /// LIM-001: the body is too large.
     TooLarge,
+    /// LIM-002: too many requests.
+    TooManyRequests,
     /// SYS-001: the database is away or slow.
     Unavailable,
     /// SYS-002: anything unforeseen.
@@ -67,9 +78,16 @@ impl Code {
             Self::SignatureMalformed => {
                 ("SEC-004", StatusCode::UNAUTHORIZED, "The signature cannot be read")
             }
+            Self::KeyMissing => {
+                ("SEC-005", StatusCode::UNAUTHORIZED, "The API key is missing or unknown")
+            }
+            Self::ScopeMissing => ("SEC-006", StatusCode::FORBIDDEN, "The API key lacks the scope"),
             Self::UnreadableBody => ("VAL-001", StatusCode::BAD_REQUEST, "The body cannot be read"),
             Self::InvalidField => {
                 ("VAL-002", StatusCode::UNPROCESSABLE_ENTITY, "A field is missing or invalid")
+            }
+            Self::UnreadableParameter => {
+                ("VAL-003", StatusCode::BAD_REQUEST, "A parameter is unknown or unreadable")
             }
             Self::Conflict => {
                 ("IDP-001", StatusCode::CONFLICT, "The key is taken by other content")
@@ -79,6 +97,9 @@ impl Code {
                 ("MTH-001", StatusCode::METHOD_NOT_ALLOWED, "The method is not allowed here")
             }
             Self::TooLarge => ("LIM-001", StatusCode::PAYLOAD_TOO_LARGE, "The body is too large"),
+            Self::TooManyRequests => {
+                ("LIM-002", StatusCode::TOO_MANY_REQUESTS, "Too many requests")
+            }
             Self::Unavailable => {
                 ("SYS-001", StatusCode::SERVICE_UNAVAILABLE, "The ledger cannot record this now")
             }
@@ -107,7 +128,7 @@ pub struct Problem {
     /// Names the request in the service's telemetry.
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<Uuid>,
-    /// The member at fault.
+    /// The member or parameter at fault.
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
     /// Why a delivery is in quarantine.
@@ -119,6 +140,9 @@ pub struct Problem {
     /// The signal that a delivery conflicts with.
     #[serde(skip_serializing_if = "Option::is_none")]
     duplicate_of: Option<Uuid>,
+    /// Since when the ledger is locked down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    locked_since: Option<String>,
     #[serde(skip)]
     retry_after_s: Option<u32>,
 }
@@ -138,6 +162,7 @@ impl Problem {
             reason: None,
             quarantine_id: None,
             duplicate_of: None,
+            locked_since: None,
             retry_after_s: None,
         }
     }
@@ -147,6 +172,26 @@ impl Problem {
     pub fn with_status(mut self, status: StatusCode) -> Self {
         self.status = status.as_u16();
         self
+    }
+
+    /// With the member or parameter at fault.
+    #[must_use]
+    pub fn of_field(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into());
+        self
+    }
+
+    /// With the member at fault, if it is one.
+    #[must_use]
+    pub(super) fn of(mut self, field: Option<String>) -> Self {
+        self.field = field;
+        self
+    }
+
+    /// That the ledger takes no rows.
+    pub(super) fn locked(lockdown: &Lockdown) -> Self {
+        let locked_since = Some(rfc3339(lockdown.since));
+        Self { locked_since, ..Self::new(Code::Lockdown, lockdown.to_string()) }
     }
 
     /// With the delivery that was kept.
@@ -173,6 +218,20 @@ impl Problem {
     }
 }
 
+impl From<StoreError> for Problem {
+    /// The refusal of a request for which the database did not do what it was asked. What the
+    /// database said is for the telemetry alone.
+    fn from(error: StoreError) -> Self {
+        let request_id = REQUEST_ID.try_with(ToString::to_string).unwrap_or_default();
+        if error.is_passing() {
+            tracing::warn!(request_id, %error, "the database is away or slow");
+            return Self::new(Code::Unavailable, "the database is away or slow").retry_after(1);
+        }
+        tracing::error!(request_id, %error, "a request cannot be answered");
+        Self::new(Code::Internal, "the request could not be handled")
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -187,7 +246,9 @@ impl IntoResponse for Problem {
         }
         if status == StatusCode::UNAUTHORIZED {
             // RFC 9110 section 15.5.2 wants a challenge with every 401.
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("HMAC-SHA256"));
+            let wants_key = code == Code::KeyMissing.name();
+            let challenge = if wants_key { "Bearer" } else { "HMAC-SHA256" };
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         response.extensions_mut().insert(ProblemCode(code));
         response

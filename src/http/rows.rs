@@ -8,6 +8,7 @@ use ledger_verifier::Chain;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
+use utoipa_axum::router::OpenApiRouter;
 
 use super::auth::Authorized;
 use super::page::{Page, Parameters};
@@ -16,7 +17,7 @@ use super::webhook::{ANSWER_WITHIN, code_of, not_recorded, read_body};
 use super::{Service, bodies};
 use crate::appender::AppendError;
 use crate::chains::constraints::{self, Kind};
-use crate::chains::{Appended, ClientChain, IN_LEDGER, Receipt};
+use crate::chains::{Appended, ClientChain, IN_LEDGER, Receipt, WRITTEN_BY_CLIENTS};
 use crate::chains::{ai_debates, order_events, order_execution};
 use crate::keys::Caller;
 use crate::keys::scope::{Ingest, Read};
@@ -222,14 +223,16 @@ pub(super) async fn list(
     page(&service, chain_of(&chain)?, parameters).await
 }
 
-/// [`list`] of a chain that has its own route for writing, beside which it must stand.
-pub(super) fn list_of(
-    chain: &'static Chain,
-) -> impl AsyncFn(Authorized<Read>, State<Service>, Parameters) -> Result<Page<Box<RawValue>>, Problem>
-+ Clone {
-    async move |_: Authorized<Read>, State(service): State<Service>, parameters| {
-        page(&service, chain, parameters).await
+/// [`list`] of the chains that have a route of their own for writing, beside which it must stand.
+pub(super) fn lists(mut routes: OpenApiRouter<Service>) -> OpenApiRouter<Service> {
+    for written in WRITTEN_BY_CLIENTS {
+        let chain = written.chain;
+        let list = async move |_: Authorized<Read>, State(service): State<Service>, parameters| {
+            page(&service, chain, parameters).await
+        };
+        routes = routes.route(&format!("/v1/{}", chain.name), axum::routing::get(list));
     }
+    routes
 }
 
 async fn page(
@@ -265,8 +268,7 @@ pub(super) async fn get(
 ) -> Result<Json<RowWithReceipt>, Problem> {
     let Ok(Path((chain, id))) = path else { return Err(no_such_row()) };
     parameters.finish()?;
-    let row =
-        find_row(&service.reads, chain_of(&chain)?, id).await?.ok_or_else(no_such_row)?;
+    let row = find_row(&service.reads, chain_of(&chain)?, id).await?.ok_or_else(no_such_row)?;
     let receipt = row.receipt_json();
     Ok(Json(RowWithReceipt { row: row.to_json(), receipt }))
 }

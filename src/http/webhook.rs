@@ -12,16 +12,17 @@ use serde::Serialize;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
-use super::Service;
 use super::problem::{Code, Problem, REQUEST_ID};
 use super::telemetry::ClientAddress;
+use super::{Service, auth};
 use crate::appender::AppendError;
 use crate::chains::Receipt;
-use crate::webhook::auth::{AuthError, Presented, authenticate};
+use crate::keys::Scope;
+use crate::webhook::auth::{AuthError, Presented, authenticate, by_api_key};
 use crate::webhook::{Delivery, Fault, Outcome, Reason, Source, record};
 
 /// Senders give up at 3 s: within this time after its last byte a delivery is answered.
-const ANSWER_WITHIN: Duration = Duration::from_millis(2_300);
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(2_300);
 /// How long a sender may take for its body.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
 /// The longest `Content-Type` that is kept.
@@ -38,8 +39,9 @@ pub(super) struct WebhookAnswer {
     receipt: Receipt,
 }
 
-/// Takes a delivery of a configured source, which proves itself by a signature over the body or,
-/// where one is set up, by a token in it.
+/// Takes a delivery of a configured source, which proves itself by a signature over the body,
+/// where one is set up, by a token in it, or by an API key with the scope `ingest`. The holder of a
+/// key may send to every source, from anywhere; `recorded_by` is then the key's name.
 ///
 /// What is authenticated is kept: as a signal, or byte for byte in `quarantined_deliveries`.
 #[utoipa::path(post, path = "/webhook/{source}", tag = "webhooks",
@@ -61,7 +63,9 @@ pub(super) struct WebhookAnswer {
         (status = 200, description = "Recorded before; with the first receipt.", body = WebhookAnswer),
         (status = 400, description = "The body broke off, or took longer than 10 s (VAL-001); nothing is kept.",
          body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "Not authenticated (SEC-001, SEC-003, SEC-004); nothing is kept.",
+        (status = 401, description = "Not authenticated (SEC-001, SEC-003, SEC-004, SEC-005); nothing is kept.",
+         body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The API key lacks the scope (SEC-006); nothing is kept.",
          body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such source (NTF-001).",
          body = Problem, content_type = "application/problem+json"),
@@ -73,10 +77,14 @@ pub(super) struct WebhookAnswer {
          body = Problem, content_type = "application/problem+json"),
         (status = 423, description = "The ledger is locked down (AUD-009); kept in quarantine, to be released later.",
          body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Too many requests (LIM-002); nothing is kept.",
+         body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "Something unforeseen (SYS-002).",
          body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The database is away or slow (SYS-001): send it again.",
-         body = Problem, content_type = "application/problem+json")))]
+         body = Problem, content_type = "application/problem+json")),
+    // None, where the delivery is signed.
+    security((), ("api_key" = ["ingest"])))]
 pub(super) async fn receive(
     State(service): State<Service>,
     source: Result<Path<String>, PathRejection>,
@@ -125,14 +133,22 @@ async fn take(
     request: Request,
 ) -> Result<(StatusCode, Json<WebhookAnswer>), Problem> {
     let source = service.sources.get(source).cloned().ok_or_else(no_such_source)?;
+    // Before the body is read. A token in the path is what its route is for.
+    let holder = match auth::api_key(request.headers()).filter(|_| path_token.is_none()) {
+        Some(key) => Some(auth::authorize(service, Some(key), Scope::Ingest).await?.name),
+        None => None,
+    };
     let headers = request.headers().clone();
     let body = read_body(request, service.max_body_bytes).await?;
     let deadline = Instant::now() + ANSWER_WITHIN;
     let received_at = service.clock.now();
     let address = client.is_client.then_some(client.nearest);
     let presented = Presented { headers: &headers, path_token, address };
-    let (authenticated, body) =
-        authenticate(&source, presented, body, received_at).map_err(not_authenticated)?;
+    let authenticated = match holder {
+        Some(holder) => by_api_key(&source, &holder, &body).map(|by_key| (by_key, body)),
+        None => authenticate(&source, presented, body, received_at),
+    };
+    let (authenticated, body) = authenticated.map_err(not_authenticated)?;
     let content_type = content_type(&headers, &source);
     let delivery = Delivery {
         source,
@@ -152,7 +168,7 @@ async fn take(
     }
 }
 
-async fn read_body(request: Request, limit: usize) -> Result<Bytes, Problem> {
+pub(super) async fn read_body(request: Request, limit: usize) -> Result<Bytes, Problem> {
     match timeout(BODY_WITHIN, Bytes::from_request(request, &())).await {
         Ok(Ok(body)) => Ok(body),
         Ok(Err(BytesRejection::FailedToBufferBody(rejection)))
@@ -185,7 +201,7 @@ fn not_authenticated(error: AuthError) -> Problem {
     Problem::new(code, error.to_string())
 }
 
-fn not_recorded(error: &AppendError) -> Problem {
+pub(super) fn not_recorded(error: &AppendError) -> Problem {
     match error {
         AppendError::Unavailable(why) => {
             Problem::new(Code::Unavailable, why.clone()).retry_after(1)
@@ -210,8 +226,7 @@ fn answer(outcome: Outcome) -> Result<(StatusCode, Json<WebhookAnswer>), Problem
         }
         Outcome::Quarantined { fault, duplicate_of, receipt } => {
             let Fault { reason, field, detail } = fault;
-            let (code, status) = status_of(reason);
-            Err(Problem::new(code, detail).with_status(status).kept_as(
+            Err(Problem::new(code_of(reason), detail).with_status(status_of(reason)).kept_as(
                 receipt.id.0,
                 reason.name(),
                 field,
@@ -221,9 +236,18 @@ fn answer(outcome: Outcome) -> Result<(StatusCode, Json<WebhookAnswer>), Problem
     }
 }
 
-/// The code and status of a delivery that is in quarantine.
-fn status_of(reason: Reason) -> (Code, StatusCode) {
-    let code = match reason {
+/// The status of a delivery that is in quarantine.
+fn status_of(reason: Reason) -> StatusCode {
+    match reason {
+        Reason::ConflictingDuplicate => StatusCode::CONFLICT,
+        Reason::Lockdown => StatusCode::LOCKED,
+        _ => StatusCode::UNPROCESSABLE_ENTITY,
+    }
+}
+
+/// The code for what is wrong with a body.
+pub(super) fn code_of(reason: Reason) -> Code {
+    match reason {
         Reason::MalformedJson
         | Reason::NotAnObject
         | Reason::DuplicateMember
@@ -232,8 +256,7 @@ fn status_of(reason: Reason) -> (Code, StatusCode) {
             Code::InvalidField
         }
         Reason::PrecisionLoss => Code::PrecisionLoss,
-        Reason::ConflictingDuplicate => return (Code::Conflict, StatusCode::CONFLICT),
-        Reason::Lockdown => return (Code::Lockdown, StatusCode::LOCKED),
-    };
-    (code, StatusCode::UNPROCESSABLE_ENTITY)
+        Reason::ConflictingDuplicate => Code::Conflict,
+        Reason::Lockdown => Code::Lockdown,
+    }
 }

@@ -1,10 +1,14 @@
 //! The record of integrity checks.
 
+use chrono::{DateTime, Utc};
+use serde::Serialize;
 use serde_json::Value as Json;
 use sqlx::Connection;
 use uuid::Uuid;
 
+use super::pool::Pool;
 use super::{Database, InStatement, StoreError};
+use crate::chains::as_rfc3339;
 
 /// One line of `integrity_checks`.
 #[derive(Clone, Debug)]
@@ -64,4 +68,69 @@ pub async fn insert_checks(database: &Database, records: &[CheckRecord]) -> Resu
         .in_statement(STATEMENT)?;
     }
     transaction.commit().await.in_statement(STATEMENT)
+}
+
+/// A line of `integrity_checks` as it was recorded.
+#[derive(Clone, Debug, Serialize, sqlx::FromRow, utoipa::ToSchema)]
+pub struct StoredCheck {
+    /// Its number.
+    pub id: i64,
+    /// Shared by the chains of one run.
+    pub run_id: Uuid,
+    /// A chain's name, or `ledger_log`.
+    pub chain: String,
+    /// `full`, or `range`.
+    pub kind: String,
+    /// First id (leaf index for the log) that the check covers; null where it had none.
+    #[schema(required)]
+    pub range_start: Option<i64>,
+    /// The last one.
+    #[schema(required)]
+    pub range_end: Option<i64>,
+    /// Rows that the range must hold.
+    pub expected_count: i64,
+    /// Rows that were read.
+    pub actual_count: i64,
+    /// Whether everything in the range was looked at.
+    pub finished: bool,
+    /// The verdict; null where there is none.
+    #[schema(required)]
+    pub chain_valid: Option<bool>,
+    /// How many findings there were.
+    pub findings_count: i64,
+    /// The first hundred of them.
+    #[schema(value_type = Vec<Object>)]
+    pub findings: Json,
+    /// How long it took.
+    pub duration_ms: i64,
+    /// Version of the program that checked.
+    pub checked_with: String,
+    /// The database login that recorded it.
+    pub checked_by: String,
+    /// When it was recorded, by the database's clock.
+    #[serde(serialize_with = "as_rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
+    pub checked_at: DateTime<Utc>,
+}
+
+/// Checks with an id below this one, the newest first, and this many at most.
+pub async fn list_checks(
+    pool: &Pool,
+    before: Option<i64>,
+    limit: i64,
+) -> Result<Vec<StoredCheck>, StoreError> {
+    sqlx::query_as(
+        "/* list_checks */
+         SELECT id, run_id, chain, kind, range_start, range_end, expected_count, actual_count,
+             finished, chain_valid, findings_count,
+             pg_catalog.jsonb_path_query_array(findings, '$[0 to 99]') AS findings,
+             duration_ms, checked_with, checked_by::text, checked_at
+         FROM public.integrity_checks WHERE id < coalesce($1, 9223372036854775807)
+         ORDER BY id DESC LIMIT $2",
+    )
+    .bind(before)
+    .bind(limit)
+    .fetch_all(pool.get())
+    .await
+    .in_statement("list_checks")
 }

@@ -151,10 +151,11 @@ pub async fn confirm_lift(
 ) -> Result<i64, StoreError> {
     const STATEMENT: &str = "confirm_lift";
     let mut connection = database.connect().await?;
-    let query = sqlx::query_scalar("/* confirm_lift */ SELECT public.ledger_confirm_lift($1, $2, $3)")
-        .bind(proof.key_id)
-        .bind(proof.secret)
-        .bind(request_id);
+    let query =
+        sqlx::query_scalar("/* confirm_lift */ SELECT public.ledger_confirm_lift($1, $2, $3)")
+            .bind(proof.key_id)
+            .bind(proof.secret)
+            .bind(request_id);
     let id = query.fetch_one(&mut connection).await.in_statement(STATEMENT)?;
     let _ = connection.close().await;
     Ok(id)
@@ -168,9 +169,10 @@ pub async fn lift_as_owner(
 ) -> Result<i64, StoreError> {
     const STATEMENT: &str = "lift_as_owner";
     let mut connection = owner.connect().await?;
-    let query = sqlx::query_scalar("/* lift_as_owner */ SELECT public.ledger_lift_as_owner($1, $2)")
-        .bind(reason)
-        .bind(finding_ids);
+    let query =
+        sqlx::query_scalar("/* lift_as_owner */ SELECT public.ledger_lift_as_owner($1, $2)")
+            .bind(reason)
+            .bind(finding_ids);
     let id = query.fetch_one(&mut connection).await.in_statement(STATEMENT)?;
     let _ = connection.close().await;
     Ok(id)
@@ -191,11 +193,10 @@ pub async fn acknowledged_findings(
 /// Records refused attempts that no event tells yet; how many events that made.
 pub async fn record_refusals(database: &Database) -> Result<i32, StoreError> {
     let mut connection = database.connect().await?;
-    let events =
-        sqlx::query_scalar("/* record_refusals */ SELECT public.ledger_record_refusals()")
-            .fetch_one(&mut connection)
-            .await
-            .in_statement("record_refusals")?;
+    let events = sqlx::query_scalar("/* record_refusals */ SELECT public.ledger_record_refusals()")
+        .fetch_one(&mut connection)
+        .await
+        .in_statement("record_refusals")?;
     let _ = connection.close().await;
     Ok(events)
 }

@@ -1,16 +1,19 @@
 //! Single rows, pages of rows, and the rows that make the story of one signal.
 
+use chrono::DateTime;
 use ledger_verifier::chain::{AI_DEBATES, ORDER_EVENTS, ORDER_EXECUTION, SIGNALS};
 use ledger_verifier::row::write_json;
 use ledger_verifier::{Chain, LeafIndex, Value};
 use serde_json::value::RawValue;
-use sqlx::postgres::{PgPool, PgRow};
+use serde_json::{Value as Json, json};
+use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row, ValueRef};
 use uuid::Uuid;
 
 use super::copy::{copy_columns, decode};
 use super::pool::Pool;
 use super::{InStatement, StoreError};
+use crate::chains::rfc3339;
 
 /// A row as it was read.
 #[derive(Debug)]
@@ -47,6 +50,19 @@ impl StoredRow {
     /// The value of a column.
     pub fn value(&self, column: &str) -> Option<&Value<'static>> {
         self.values.get(self.chain.position(column)?)
+    }
+
+    /// Where it stands, as its writer was told.
+    pub fn receipt_json(&self) -> Json {
+        let created_at = self.created_at_micros().and_then(DateTime::from_timestamp_micros);
+        json!({
+            "chain": self.chain.name,
+            "id": self.id(),
+            "leaf_index": self.leaf_index.map(|leaf| leaf.0),
+            "row_hash": self.row_hash,
+            "prev_hash": self.prev_hash,
+            "created_at": created_at.map(rfc3339),
+        })
     }
 
     /// The row as JSON, the same everywhere.

@@ -33,7 +33,7 @@ pub fn map_signal(delivery: &Delivery, correlation_id: Uuid) -> Result<NewSignal
         source_ip: delivery.source_ip,
         hmac_verified: delivery.authenticated.method.checks_an_hmac(),
         auth_method: delivery.authenticated.method.name(),
-        recorded_by: delivery.source.name.clone(),
+        recorded_by: delivery.authenticated.recorded_by.clone(),
         received_at: delivery.received_at,
     })
 }

@@ -6,6 +6,10 @@ use audit_ledger::chains::quarantined_deliveries::NewQuarantinedDelivery;
 use audit_ledger::chains::security_events::{EventType, NewSecurityEvent};
 use audit_ledger::chains::signals::{NewSignal, Side};
 use audit_ledger::clock::Clock;
+use audit_ledger::keys::{ApiKey, KeyId, Scope};
+use audit_ledger::store::Database;
+use audit_ledger::store::keys::create_key;
+use secrecy::ExposeSecret;
 
 /// The `n`th signal of a source; the same `n` is the same delivery with another correlation id.
 pub(crate) fn signal_of(recorded_by: &str, n: u32) -> NewSignal {
@@ -63,4 +67,12 @@ pub(crate) fn event(n: u32) -> NewSecurityEvent {
         details: serde_json::json!({ "n": n }),
         source_ip: None,
     }
+}
+
+/// A new API key: its id, and how its holder sends it.
+pub(crate) async fn api_key(owner: &Database, name: &str, scopes: &[Scope]) -> (KeyId, String) {
+    let key = ApiKey::random();
+    let scopes = scopes.iter().copied().collect();
+    create_key(owner, &key, &name.parse().unwrap(), scopes).await.unwrap();
+    (key.id(), format!("Bearer {}", key.text().expose_secret()))
 }

@@ -5,8 +5,11 @@ use std::sync::Arc;
 
 use audit_ledger::appender::{Appender, BatchSettings};
 use audit_ledger::clock::Clock;
-use audit_ledger::http::{self, Readiness, Service};
+use audit_ledger::config::RateSettings;
+use audit_ledger::http::{self, RateLimits, Readiness, Service};
+use audit_ledger::keys::Keyring;
 use audit_ledger::store::Database;
+use audit_ledger::store::pool::Pool;
 use audit_ledger::webhook::Source;
 use audit_ledger::webhook::auth::sign;
 use audit_ledger::webhook::source::{TRADINGVIEW, WebhookSecret};
@@ -73,6 +76,19 @@ impl Server {
         trusted_proxies: Arc<[IpNet]>,
         clock: Clock,
     ) -> Self {
+        let rates = RateSettings::UNLIMITED;
+        Self::limited(ledger, database, sources, trusted_proxies, clock, rates).await
+    }
+
+    /// That refuses those who ask too often.
+    pub(crate) async fn limited(
+        ledger: &TestLedger,
+        database: Database,
+        sources: Vec<Source>,
+        trusted_proxies: Arc<[IpNet]>,
+        clock: Clock,
+        rates: RateSettings,
+    ) -> Self {
         let (appender, writer) = Appender::start(database.clone(), BatchSettings::default(), clock);
         let secret = String::from_utf8(sources[0].secrets[0].bytes().to_vec()).unwrap();
         let service = Service {
@@ -80,6 +96,9 @@ impl Server {
             clock,
             sources: Service::by_name(sources),
             trusted_proxies,
+            reads: Pool::of(&database, http::READ_CONNECTIONS),
+            keyring: Keyring::of(&database),
+            limits: RateLimits::new(rates),
             readiness: Readiness::of(database),
             metrics: http::install_metrics(),
             max_body_bytes: 256 << 10,

@@ -1,0 +1,253 @@
+//! Lists in pages: query parameters, read strictly, and opaque cursors that stay right while rows
+//! are appended.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use axum::Json;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use percent_encoding::percent_decode_str;
+use serde::Serialize;
+
+use super::problem::{Code, Problem};
+
+const LIMIT: &str = "limit";
+const CURSOR: &str = "cursor";
+/// Items on a page, unless `limit` says so.
+const DEFAULT_LIMIT: u32 = 100;
+/// Items on a page at most.
+const MAX_LIMIT: u32 = 1000;
+
+/// The query of a request. A handler takes each parameter that it knows and then calls
+/// [`finish`](Self::finish): one that nobody took is an error.
+#[derive(Debug)]
+pub(super) struct Parameters {
+    path: String,
+    given: Vec<Given>,
+}
+
+#[derive(Debug)]
+struct Given {
+    name: String,
+    value: String,
+    /// As it stood in the URL.
+    spelt: String,
+    taken: bool,
+}
+
+impl<S: Sync> FromRequestParts<S> for Parameters {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Self::read(parts.uri.path(), parts.uri.query().unwrap_or_default())
+    }
+}
+
+fn unreadable(name: &str, rule: impl Display) -> Problem {
+    Problem::new(Code::UnreadableParameter, format!("{name} {rule}")).of_field(name)
+}
+
+/// As forms are encoded, but for bytes that are no UTF-8, which are an error.
+fn decode(text: &str) -> Option<String> {
+    let spaced = text.replace('+', " ");
+    percent_decode_str(&spaced).decode_utf8().ok().map(std::borrow::Cow::into_owned)
+}
+
+impl Parameters {
+    fn read(path: &str, query: &str) -> Result<Self, Problem> {
+        let mut given: Vec<Given> = Vec::new();
+        for spelt in query.split('&').filter(|spelt| !spelt.is_empty()) {
+            let (name, value) = spelt.split_once('=').unwrap_or((spelt, ""));
+            let name = decode(name).ok_or_else(|| {
+                Problem::new(Code::UnreadableParameter, "a parameter's name is not UTF-8")
+            })?;
+            let value = decode(value).ok_or_else(|| unreadable(&name, "is not UTF-8"))?;
+            if given.iter().any(|before| before.name == name) {
+                return Err(unreadable(&name, "is given twice"));
+            }
+            given.push(Given { name, value, spelt: spelt.to_owned(), taken: false });
+        }
+        Ok(Self { path: path.to_owned(), given })
+    }
+
+    /// The value of a parameter, where it is given.
+    pub(super) fn take<T: FromStr<Err: Display>>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<Option<T>, Problem> {
+        let Some(given) = self.given.iter_mut().find(|given| given.name == name) else {
+            return Ok(None);
+        };
+        given.taken = true;
+        let read = given.value.parse();
+        read.map(Some).map_err(|error| unreadable(name, format_args!("cannot be read: {error}")))
+    }
+
+    /// `limit` and `cursor`, for the list of this name.
+    pub(super) fn page_of(&mut self, list: &'static str) -> Result<PageOf, Problem> {
+        let limit = self.take(LIMIT)?.unwrap_or(DEFAULT_LIMIT);
+        if !(1..=MAX_LIMIT).contains(&limit) {
+            return Err(unreadable(LIMIT, format_args!("is from 1 to {MAX_LIMIT}")));
+        }
+        let cursor: Option<String> = self.take(CURSOR)?;
+        let after = cursor.map(|cursor| {
+            read_cursor(list, &cursor).ok_or_else(|| unreadable(CURSOR, "is none of this list"))
+        });
+        // What the next page's address repeats.
+        let others = self.given.iter().filter(|given| given.name != CURSOR);
+        let others: Vec<_> = others.map(|given| given.spelt.as_str()).collect();
+        let address = format!("{}?{}", self.path, others.join("&"));
+        Ok(PageOf { list, limit, after: after.transpose()?, address })
+    }
+
+    /// Fails where a parameter is given that nobody took.
+    pub(super) fn finish(self) -> Result<(), Problem> {
+        match self.given.into_iter().find(|given| !given.taken) {
+            Some(given) => Err(unreadable(&given.name, "is no parameter of this route")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Which page of a list is asked for.
+#[derive(Debug)]
+pub(super) struct PageOf {
+    list: &'static str,
+    limit: u32,
+    after: Option<i64>,
+    address: String,
+}
+
+impl PageOf {
+    /// The place of the last item of the page before: this one goes on behind it.
+    pub(super) fn after(&self) -> Option<i64> {
+        self.after
+    }
+
+    /// How many items to read: one more than the page holds shows whether there is another.
+    pub(super) fn to_read(&self) -> i64 {
+        i64::from(self.limit) + 1
+    }
+
+    /// The page that these items make, which were read as [`after`](Self::after) and
+    /// [`to_read`](Self::to_read) say; `place` is what a cursor keeps of an item.
+    pub(super) fn make<T>(self, mut items: Vec<T>, place: impl Fn(&T) -> i64) -> Page<T> {
+        let limit = self.limit as usize;
+        let has_more = items.len() > limit;
+        items.truncate(limit);
+        let last = items.last().filter(|_| has_more);
+        let next_cursor = last.map(|last| write_cursor(self.list, place(last)));
+        Page { items, next_cursor, address: self.address }
+    }
+}
+
+/// One page of a list.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct Page<T> {
+    /// The items, in the list's order.
+    items: Vec<T>,
+    /// To be sent as `cursor` for the page after this one; null where this is the last.
+    #[schema(required)]
+    next_cursor: Option<String>,
+    #[serde(skip)]
+    address: String,
+}
+
+impl<T> Page<T> {
+    /// The same page of what `map` makes of its items.
+    pub(super) fn map<U>(self, map: impl FnMut(T) -> U) -> Page<U> {
+        let items = self.items.into_iter().map(map).collect();
+        Page { items, next_cursor: self.next_cursor, address: self.address }
+    }
+}
+
+impl<T: Serialize> IntoResponse for Page<T> {
+    fn into_response(self) -> Response {
+        // RFC 8288: the address is relative to the one that was asked for.
+        let link = self.next_cursor.as_ref().and_then(|cursor| {
+            let and = if self.address.ends_with('?') { "" } else { "&" };
+            let link = format!("<{}{and}{CURSOR}={cursor}>; rel=\"next\"", self.address);
+            HeaderValue::from_str(&link).ok()
+        });
+        let mut response = Json(self).into_response();
+        if let Some(link) = link {
+            response.headers_mut().insert(header::LINK, link);
+        }
+        response
+    }
+}
+
+/// A cursor names its list, so that one of another list is refused and not misread.
+fn write_cursor(list: &str, place: i64) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{list}:{place}"))
+}
+
+fn read_cursor(list: &str, cursor: &str) -> Option<i64> {
+    let text = String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?;
+    let place = text.strip_prefix(list)?.strip_prefix(':')?.parse().ok()?;
+    (write_cursor(list, place) == cursor).then_some(place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(query: &str) -> Result<PageOf, Problem> {
+        let mut parameters = Parameters::read("/v1/things", query)?;
+        let page = parameters.page_of("things")?;
+        parameters.take::<String>("colour")?;
+        parameters.finish()?;
+        Ok(page)
+    }
+
+    #[test]
+    fn a_page_links_to_the_next_and_the_last_to_none() {
+        let first = page("colour=dark%20red&limit=2").unwrap();
+        assert_eq!((first.after(), first.to_read()), (None, 3));
+        let made = first.make(vec![9, 8, 7], |place| *place);
+        assert_eq!(made.items, [9, 8]);
+        let cursor = made.next_cursor.clone().unwrap();
+        let link = made.into_response().headers()["link"].to_str().unwrap().to_owned();
+        let next = format!("colour=dark%20red&limit=2&cursor={cursor}");
+        assert_eq!(link, format!("</v1/things?{next}>; rel=\"next\""));
+        let next = page(&next).unwrap();
+        assert_eq!(next.after(), Some(8));
+        let made = next.make(vec![7], |place| *place);
+        assert_eq!((made.next_cursor.clone(), made.address.matches("cursor").count()), (None, 0));
+        assert!(!made.into_response().headers().contains_key("link"));
+        let link = page("").unwrap().make((0..101).collect(), |place| *place).into_response();
+        assert!(link.headers()["link"].to_str().unwrap().starts_with("</v1/things?cursor="));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        let other_list = write_cursor("others", 7);
+        let padded = format!("{}=", write_cursor("things", 7));
+        for (query, named) in [
+            ("limit=0", "limit"),
+            ("limit=1001", "limit"),
+            ("limit=ten", "limit"),
+            ("limit=", "limit"),
+            ("limit=1&limit=1", "limit"),
+            ("cursor=", "cursor"),
+            ("cursor=!", "cursor"),
+            (&format!("cursor={other_list}"), "cursor"),
+            (&format!("cursor={padded}"), "cursor"),
+            (&format!("cursor={}", URL_SAFE_NO_PAD.encode("things:+7")), "cursor"),
+            ("colour=%ff", "colour"),
+            ("Limit=1", "Limit"),
+            ("size=1&x=2", "size"),
+        ] {
+            let problem = serde_json::to_value(page(query).unwrap_err()).unwrap();
+            assert_eq!((&problem["code"], &problem["field"]), (&"VAL-003".into(), &named.into()));
+            assert!(problem["detail"].as_str().unwrap().starts_with(named), "{problem}");
+        }
+        assert!(page("%ff=1").is_err());
+        assert!(page("&&colour=&").is_ok());
+    }
+}

@@ -1,0 +1,52 @@
+//! Connections for short reads, shared by requests.
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgPool, PgPoolOptions};
+use sqlx::{Connection, Executor};
+
+use super::Database;
+
+/// How long a request waits for a connection.
+const ACQUIRE_WITHIN: Duration = Duration::from_secs(2);
+/// A connection that was idle for longer is asked whether it still lives before it is used: after
+/// a restart of the server none does.
+const TRUSTED_FOR: Duration = Duration::from_secs(1);
+
+/// Connections that read and cannot write, made as they are needed. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    pool: PgPool,
+}
+
+impl Pool {
+    /// Of so many connections at most. Needs tokio's runtime.
+    pub fn of(database: &Database, connections: u32) -> Self {
+        let options = PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(ACQUIRE_WITHIN)
+            .test_before_acquire(false)
+            .before_acquire(|connection, state| {
+                Box::pin(async move {
+                    if state.idle_for > TRUSTED_FOR {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    let settings = sqlx::raw_sql(
+                        "/* pool_connect */ SET statement_timeout = '10s';
+                         SET default_transaction_read_only = on",
+                    );
+                    connection.execute(settings).await.map(drop)
+                })
+            });
+        Self { pool: options.connect_lazy_with(database.options.clone()) }
+    }
+
+    pub(super) fn get(&self) -> &PgPool {
+        &self.pool
+    }
+}
