@@ -7,6 +7,7 @@
 pub mod append;
 pub mod checks;
 pub mod copy;
+pub mod guards;
 pub mod keys;
 pub mod lockdown;
 pub mod migrate;
