@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 use audit_ledger::chains::IN_LEDGER;
 use ledger_verifier::Chain;
+use ledger_verifier::chain::{QUARANTINED_DELIVERIES, SIGNALS};
 
+use crate::CHAINS;
 use crate::checks::{Spelt, check, check_in_sql, findings};
 use crate::columns::{ROWS, Unguarded, spelt};
 use crate::common::run;
@@ -54,6 +56,9 @@ fn adapt_log(chain: &Chain) -> String {
 fn change(chain: &Chain, condition: &str) -> String {
     let set = match chain.name {
         "signals" => "price = price + 1",
+        "ai_debates" => "elapsed_ms = elapsed_ms + 1",
+        "order_execution" => "quantity = quantity + 1",
+        "order_events" => "exchange_error_code = 'none'",
         "security_events" => "subject = 'something else'",
         _ => "body = body || '\\x20'",
     };
@@ -95,7 +100,7 @@ async fn deleted_entries_of_the_log() {
     let mut unguarded = Unguarded::new(false).await;
     for (place, chain) in (0..).zip(IN_LEDGER) {
         // The leaf behind the missing one belongs to the next chain.
-        let behind = if place == 2 { 4 } else { 3 };
+        let behind = if place == CHAINS - 1 { 4 } else { 3 };
         let delete =
             format!("DELETE FROM public.ledger_log WHERE chain = '{}' AND id = 3", chain.name);
         let expected =
@@ -109,7 +114,7 @@ async fn deleted_entries_of_the_log() {
         .collect();
     let in_sql = Some((1, "log_mismatch"));
     let truncate = "TRUNCATE public.ledger_log";
-    unguarded.assert_found(truncate, every_row, IN_LEDGER[0], in_sql).await;
+    unguarded.assert_found(truncate, every_row, &SIGNALS, in_sql).await;
     unguarded.finish().await;
 }
 
@@ -249,10 +254,12 @@ async fn every_tampered_row_is_found_not_only_the_first() {
         everywhere += &change(chain, "true");
         expected.extend((1..=5).map(|id| spelt(chain, id, "content")));
     }
-    unguarded.assert_found(&everywhere, expected, IN_LEDGER[2], Some((1, "content"))).await;
+    unguarded
+        .assert_found(&everywhere, expected, &QUARANTINED_DELIVERIES, Some((1, "content")))
+        .await;
 
     // One of each kind, in one chain.
-    let signals = IN_LEDGER[0];
+    let signals = &SIGNALS;
     let many = change(signals, "id = 1")
         + "UPDATE public.ledger_log SET row_hash = '' WHERE chain = 'signals' AND id = 2;"
         + "UPDATE public.signals SET row_hash = repeat('0', 64) WHERE id = 3;"
@@ -282,7 +289,7 @@ async fn a_history_rewritten_whole_or_cut_off_is_consistent_by_itself() {
         assert_eq!(findings(&check(&unguarded.ledger).await), []);
         unguarded.restore().await;
     }
-    let cut = "DELETE FROM public.ledger_log WHERE leaf_index = 14;
+    let cut = "DELETE FROM public.ledger_log WHERE leaf_index = 29;
                DELETE FROM public.quarantined_deliveries WHERE id = 5";
     run(&mut unguarded.superuser, cut).await;
     assert_eq!(findings(&check(&unguarded.ledger).await), []);
