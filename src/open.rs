@@ -17,6 +17,7 @@ use crate::config::{Config, ConfigError, webhook_secrets};
 use crate::integrity::guards::guard_finding;
 use crate::integrity::verify::finding_json;
 use crate::postgres::{self, Access, PostgresError, PrivatePostgres};
+use crate::store::guards::ensure_may_serve;
 use crate::store::migrate::{create_database, ensure_suitable, migrate};
 use crate::store::{Database, StoreError};
 use crate::webhook::auth::Method;
@@ -120,10 +121,14 @@ fn postgres_settings(config: &Config) -> postgres::Settings {
 
 impl OpenLedger {
     /// Opens the ledger and makes sure that its schema is this program's. The private
-    /// PostgreSQL is migrated where this process owns it.
+    /// PostgreSQL is migrated where this process owns it; with any other, who owns the ledger
+    /// serves, and must be a login that the guards hold for.
     pub async fn open(config: &Config, access: Access, clock: Clock) -> Result<Self, OpenError> {
         if let Some(url) = &config.database_url {
             let app = Database::from_url(url.expose_secret())?;
+            if access == Access::Own {
+                ensure_may_serve(&app).await?;
+            }
             ensure_suitable(&app).await?;
             return Ok(Self { app, private: None });
         }

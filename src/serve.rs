@@ -19,7 +19,7 @@ use crate::integrity::guards::check_guards;
 use crate::open::{OpenError, OpenLedger};
 use crate::postgres::Access;
 use crate::store::Database;
-use crate::store::guards::{ensure_may_serve, remember_drift};
+use crate::store::guards::remember_drift;
 use crate::webhook::Source;
 use crate::webhook::auth::Method;
 use crate::webhook::source::Mapping;
@@ -86,7 +86,6 @@ async fn run(
     metrics_listener: Option<TcpListener>,
     stop: &StopSignals,
 ) -> Result<(), ServeError> {
-    ensure_may_serve(&ledger.app).await.map_err(OpenError::from)?;
     let address = listener.local_addr().map_err(ServeError::Server)?;
     let sources = ledger.sources(&mut config)?;
     let welcome = welcome(address, &sources);
