@@ -75,7 +75,7 @@ pub async fn open_private(config: &Config, access: Access) -> Result<PrivatePost
 
 /// Brings a database to this program's schema, puts that on record, and returns the versions that
 /// were recorded: those applied now, and any whose record an earlier run did not come to make.
-/// Guards that had to be repaired are recorded too.
+/// Drift of the guards that it ended is recorded too.
 pub async fn migrate_and_record(migrator: &Database, clock: Clock) -> Result<Vec<i64>, OpenError> {
     let migrated = migrate(migrator).await?;
     let versions = &migrated.unrecorded;
@@ -96,14 +96,14 @@ pub async fn migrate_and_record(migrator: &Database, clock: Clock) -> Result<Vec
         let event = event(EventType::MigrationApplied, details);
         append_alone(&migrator.as_owner(), event, clock).await?;
     }
-    if !migrated.repaired.is_empty() {
-        let repaired: Vec<_> = migrated.repaired.iter().map(guard_finding).collect();
-        for finding in &repaired {
-            tracing::warn!("repaired: {finding}");
+    if !migrated.settled.is_empty() {
+        let settled: Vec<_> = migrated.settled.iter().map(guard_finding).collect();
+        for finding in &settled {
+            tracing::warn!("no more: {finding}");
         }
         let details = json!({
-            "repaired": repaired.len(),
-            "first": repaired.iter().take(10).map(finding_json).collect::<Vec<_>>(),
+            "settled": settled.len(),
+            "first": settled.iter().take(10).map(finding_json).collect::<Vec<_>>(),
         });
         append_alone(&migrator.as_owner(), event(EventType::GuardDrift, details), clock).await?;
     }

@@ -157,13 +157,16 @@ async fn tell_guard_drift(app: &Database, appender: &Appender) {
     for finding in &check.findings {
         tracing::error!("{finding}");
     }
-    if check.findings.is_empty() {
-        return;
+    if !check.findings.is_empty() {
+        let told = record_event(appender, EventType::GuardDrift, check.summary()).await;
+        if let Err(error) = told {
+            tracing::error!(%error, "the drift of the guards could not be recorded");
+        }
     }
-    if let Err(error) = record_event(appender, EventType::GuardDrift, check.summary()).await {
-        tracing::error!(%error, "the drift of the guards could not be recorded");
-    } else if let Err(error) = remember_drift(app).await {
-        tracing::warn!(%error, "the drift still stands in the way of other DDL");
+    if check.objects > 0
+        && let Err(error) = remember_drift(app).await
+    {
+        tracing::warn!(%error, "the drift of the guards could not be kept");
     }
 }
 

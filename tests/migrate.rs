@@ -62,7 +62,7 @@ async fn a_restored_ledger_is_the_same_and_goes_on() {
     assert_eq!(drift.len(), 4, "{drift:?}");
     assert!(drift.iter().all(|drift| drift.kind == "database"), "{drift:?}");
     let migrated = migrate(&database(&restored)).await.unwrap();
-    assert_eq!(migrated.repaired, drift);
+    assert_eq!(migrated.settled, drift);
     assert_eq!(drift_of(&database(&restored)).await, []);
 
     let mut connection = connect_with(&restored).await;
@@ -122,8 +122,8 @@ async fn migrating_repairs_some_drift_and_accepts_none() {
     assert_eq!(refusal, "AU010");
     let events: String = fetch(&mut connection, EVENTS).await;
     assert_eq!(events, "MIGRATION_APPLIED GUARD_DRIFT");
-    let repaired = "SELECT (details -> 'repaired')::int FROM security_events WHERE id = 2";
-    assert_eq!(fetch::<i32>(&mut connection, repaired).await, 2);
+    let settled = "SELECT (details -> 'settled')::int FROM security_events WHERE id = 2";
+    assert_eq!(fetch::<i32>(&mut connection, settled).await, 2);
     migrate_and_record(&superuser, Clock::system()).await.unwrap();
     assert_eq!(drift_of(&superuser).await, after);
     assert_eq!(ledger.finish().await, 2);
@@ -164,6 +164,32 @@ async fn a_login_without_power_migrates_only_where_no_event_trigger_stands() {
     drop(connection);
     run(&mut superuser, &format!("DROP DATABASE {name} WITH (FORCE)")).await;
     assert_eq!(ledger.finish().await, 1);
+}
+
+/// What stands in `ledger_guard` runs as the superuser who migrates.
+#[tokio::test]
+async fn a_schema_that_somebody_else_made_is_not_run_by_a_superuser() {
+    let ledger = TestLedger::new().await;
+    let name = format!("{}_trap", ledger.name());
+    create_database(&ledger.superuser(), &name).await.unwrap();
+    let options = ledger.options("postgres").database(&name);
+    let mut connection = connect_with(&options).await;
+    for trap in [
+        "CREATE SCHEMA ledger_guard AUTHORIZATION ledger_migrator",
+        "CREATE SCHEMA ledger_guard;
+         CREATE FUNCTION ledger_guard.begin_migration() RETURNS void
+             LANGUAGE plpgsql AS 'BEGIN RAISE ''sprung''; END';
+         ALTER FUNCTION ledger_guard.begin_migration() OWNER TO ledger_migrator",
+    ] {
+        run(&mut connection, trap).await;
+        let error = migrate(&database(&options)).await.unwrap_err().to_string();
+        assert!(error.contains("not a superuser's"), "{error}");
+        run(&mut connection, "DROP SCHEMA ledger_guard CASCADE").await;
+    }
+    drop(connection);
+    let mut server = ledger.connect_superuser().await;
+    run(&mut server, &format!("DROP DATABASE {name} WITH (FORCE)")).await;
+    assert_eq!(ledger.finish().await, 0);
 }
 
 /// Replicas of a service that start together all migrate; one of them does, and says so once.

@@ -62,8 +62,8 @@ pub async fn compare_guards(database: &Database) -> Result<Guards, StoreError> {
     Ok(Guards::Compared { objects, drift })
 }
 
-/// Has the event trigger not hold the present differences against later DDL, since they were told.
-/// For the service's login.
+/// Has the event trigger hold none of the present differences against later DDL, since they were
+/// told, and all others. For the service's login.
 pub async fn remember_drift(database: &Database) -> Result<(), StoreError> {
     const STATEMENT: &str = "remember_drift";
     let mut connection = database.connect().await?;
