@@ -23,7 +23,7 @@ use crate::keys::Keyring;
 use crate::open::{OpenError, OpenLedger};
 use crate::postgres::Access;
 use crate::store::Database;
-use crate::store::guards::{ensure_may_serve, remember_drift};
+use crate::store::guards::remember_drift;
 use crate::store::pool::Pool;
 use crate::webhook::Source;
 use crate::webhook::auth::Method;
@@ -88,7 +88,6 @@ async fn run(
     metrics_listener: Option<TcpListener>,
     stop: &StopSignals,
 ) -> Result<(), ServeError> {
-    ensure_may_serve(&ledger.app).await.map_err(OpenError::from)?;
     let address = listener.local_addr().map_err(ServeError::Server)?;
     let sources = ledger.sources(&mut config)?;
     let admin_key = ledger.admin_key().await?;
@@ -180,13 +179,16 @@ async fn tell_guard_drift(app: &Database, appender: &Appender) {
     for finding in &check.findings {
         tracing::error!("{finding}");
     }
-    if check.findings.is_empty() {
-        return;
+    if !check.findings.is_empty() {
+        let told = record_event(appender, EventType::GuardDrift, check.summary()).await;
+        if let Err(error) = told {
+            tracing::error!(%error, "the drift of the guards could not be recorded");
+        }
     }
-    if let Err(error) = record_event(appender, EventType::GuardDrift, check.summary()).await {
-        tracing::error!(%error, "the drift of the guards could not be recorded");
-    } else if let Err(error) = remember_drift(app).await {
-        tracing::warn!(%error, "the drift still stands in the way of other DDL");
+    if check.objects > 0
+        && let Err(error) = remember_drift(app).await
+    {
+        tracing::warn!(%error, "the drift of the guards could not be kept");
     }
 }
 

@@ -109,10 +109,11 @@ async fn record(report: &Report, database: &Database, clock: Clock, notes: &mut 
         };
         if let Err(error) = append_alone(database, event, clock).await {
             notes.push(format!("the finding could not be recorded as a security event: {error}"));
-        } else if event_type == EventType::GuardDrift
-            && let Err(error) = remember_drift(database).await
-        {
-            notes.push(format!("the drift still stands in the way of other DDL: {error}"));
         }
+    }
+    if report.guards().is_some_and(|guards| guards.rows > 0)
+        && let Err(error) = remember_drift(database).await
+    {
+        notes.push(format!("the drift of guards could not be kept: {error}"));
     }
 }
