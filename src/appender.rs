@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -104,6 +104,7 @@ impl Pending {
 pub struct Appender {
     queue: mpsc::Sender<Pending>,
     bytes: Arc<Semaphore>,
+    alarm: Arc<Notify>,
 }
 
 impl Appender {
@@ -115,10 +116,23 @@ impl Appender {
         clock: Clock,
     ) -> (Self, JoinHandle<()>) {
         let (queue, rows) = mpsc::channel(QUEUE_ROWS);
-        let writer =
-            Writer { database, settings, clock, connection: None, own_rows: VecDeque::new() };
+        let alarm = Arc::new(Notify::new());
+        let writer = Writer {
+            database,
+            settings,
+            clock,
+            connection: None,
+            own_rows: VecDeque::new(),
+            alarm: Arc::clone(&alarm),
+        };
         let bytes = Arc::new(Semaphore::new(QUEUE_BYTES as usize));
-        (Self { queue, bytes }, tokio::spawn(writer.run(rows)))
+        (Self { queue, bytes, alarm }, tokio::spawn(writer.run(rows)))
+    }
+
+    /// Notified when the database refuses what the ledger itself gave: ids, links, hashes. Then it
+    /// does not add up, and wants a check.
+    pub fn alarm(&self) -> Arc<Notify> {
+        Arc::clone(&self.alarm)
     }
 
     /// Appends a row and returns once it is committed, at the latest at the deadline.
@@ -181,6 +195,8 @@ struct Writer {
     connection: Option<AppendConnection>,
     /// Rows of the writer's own, for the next batch.
     own_rows: VecDeque<NewRow>,
+    /// See [`Appender::alarm`].
+    alarm: Arc<Notify>,
 }
 
 /// Why a transaction was not committed.
@@ -268,6 +284,9 @@ impl Writer {
                 }
                 Err(Failure::Passing(error)) => {
                     counter!("ledger_append_failures_total").increment(1);
+                    if error.is_contradiction() {
+                        self.alarm.notify_one();
+                    }
                     tracing::error!(%error, rows = part.len(), "appending failed");
                     sleep(pause).await;
                     pause = LONGEST_RETRY_PAUSE.min(pause * 2);

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod keys;
+mod lockdown;
 pub mod sign;
 mod verify;
 
@@ -45,6 +46,9 @@ enum Command {
     /// Make, list and revoke API keys.
     #[command(subcommand)]
     Keys(keys::Command),
+    /// Look at a lockdown (AUD-009), or lift it.
+    #[command(subcommand)]
+    Lockdown(lockdown::Command),
     /// Sign a delivery; prints the signature and a curl line that sends it.
     SignWebhook(sign::Args),
     /// Print how to reach the database.
@@ -114,6 +118,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             Command::Migrate => migrate_database(&config, clock).await?,
             Command::Verify(args) => return Ok(verify::run(args, &config, clock).await),
             Command::Keys(command) => keys::run(command, &config, clock).await?,
+            Command::Lockdown(command) => lockdown::run(command, &config, clock).await?,
             Command::SignWebhook(args) => sign::run(&args, config)?,
             Command::Db(DbCommand::Url { role }) => {
                 say(database_url(&config, role).await?);

@@ -15,7 +15,7 @@ use crate::webhook::source::{Source, WebhookSecret, parse_net, parse_sources};
 
 /// Every variable that the service reads; any other that starts with `LEDGER_` is an error,
 /// since a misspelt one would be silently without effect.
-const KNOWN: [&str; 16] = [
+const KNOWN: [&str; 17] = [
     "DATABASE_URL",
     "LEDGER_BATCH_DELAY_US",
     "LEDGER_BATCH_SIZE",
@@ -31,6 +31,7 @@ const KNOWN: [&str; 16] = [
     "LEDGER_RATE_LIMIT_KEY_PER_S",
     "LEDGER_SOURCES",
     "LEDGER_TRUSTED_PROXIES",
+    "LEDGER_VERIFY_INTERVAL_S",
     "LEDGER_WEBHOOK_SECRET",
 ];
 /// Those of them that can be given as the content of a file, `…_FILE`.
@@ -46,6 +47,10 @@ const MAX_BATCH_DELAY_US: u64 = 500_000;
 
 /// More is no limit any more; zero says so.
 const MAX_RATE_PER_S: u32 = 1_000_000;
+
+const DEFAULT_CHECK_EVERY: Duration = Duration::from_secs(3600);
+/// A month.
+const MAX_CHECK_EVERY_S: u64 = 31 * 24 * 3600;
 
 /// How many requests may come in a second, and twice as many at once; zero for any number.
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +101,8 @@ pub struct Config {
     pub max_body_bytes: usize,
     /// How many requests are answered.
     pub rates: RateSettings,
+    /// How often the service checks the whole ledger by itself; `None` for never.
+    pub check_every: Option<Duration>,
     /// Filter of the telemetry, as `tracing_subscriber::EnvFilter` reads it.
     pub log: String,
 }
@@ -176,6 +183,15 @@ impl Config {
                 key_per_s: rate("LEDGER_RATE_LIMIT_KEY_PER_S", rates.key_per_s)?,
                 address_per_s: rate("LEDGER_RATE_LIMIT_ADDRESS_PER_S", rates.address_per_s)?,
             },
+            check_every: match variables.parsed("LEDGER_VERIFY_INTERVAL_S")? {
+                None => Some(DEFAULT_CHECK_EVERY),
+                Some(0) => None,
+                Some(seconds) if seconds <= MAX_CHECK_EVERY_S => Some(Duration::from_secs(seconds)),
+                Some(_) => {
+                    let rule = format!("is at most {MAX_CHECK_EVERY_S}");
+                    return Err(ConfigError::new("LEDGER_VERIFY_INTERVAL_S", rule));
+                }
+            },
             log: variables.text("LEDGER_LOG").unwrap_or_else(|| "info".to_owned()),
         })
     }
@@ -196,6 +212,7 @@ impl Config {
             "LEDGER_BATCH_SIZE": self.batch.size,
             "LEDGER_BATCH_DELAY_US": self.batch.delay.as_micros(),
             "LEDGER_MAX_BODY_BYTES": self.max_body_bytes,
+            "LEDGER_VERIFY_INTERVAL_S": self.check_every.map_or(0, |every| every.as_secs()),
             "LEDGER_RATE_LIMIT_KEY_PER_S": self.rates.key_per_s,
             "LEDGER_RATE_LIMIT_ADDRESS_PER_S": self.rates.address_per_s,
             "LEDGER_HASH_ALGORITHM": "sha-256",
@@ -305,6 +322,8 @@ mod tests {
             ("LEDGER_MAX_BODY_BYTES", "2000000"),
             ("LEDGER_HASH_ALGORITHM", "md5"),
             ("LEDGER_RATE_LIMIT_KEY_PER_S", "-1"),
+            ("LEDGER_VERIFY_INTERVAL_S", "hourly"),
+            ("LEDGER_VERIFY_INTERVAL_S", "99999999"),
             ("LEDGER_RATE_LIMIT_ADDRESS_PER_S", "1000001"),
             ("LEDGER_WEBHOOK_SECRET", "short"),
             ("LEDGER_WEBHOOK_SECRET", "whsec_?"),

@@ -5,9 +5,11 @@ mod bodies;
 mod health;
 mod integrity;
 mod limits;
+mod lockdown;
 mod openapi;
 mod page;
 mod problem;
+mod quarantine;
 mod rows;
 mod telemetry;
 mod trades;
@@ -38,7 +40,9 @@ pub use telemetry::install_metrics;
 
 use crate::appender::Appender;
 use crate::clock::Clock;
+use crate::integrity::lockdown::LockdownState;
 use crate::keys::Keyring;
+use crate::store::Database;
 use crate::store::pool::Pool;
 use crate::webhook::Source;
 
@@ -58,6 +62,10 @@ pub struct Service {
     pub clock: Clock,
     /// Known senders, by name.
     pub sources: Arc<HashMap<String, Arc<Source>>>,
+    /// The ledger, with the service's login.
+    pub database: Database,
+    /// What is known of lockdowns.
+    pub lockdown: LockdownState,
     /// For reads.
     pub reads: Pool,
     /// The API keys in force.
@@ -112,6 +120,7 @@ fn finish(routes: Router, service: &Service) -> Router {
     routes
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(from_fn_with_state(service.clone(), lockdown::tell))
         .layer(from_fn_with_state(service.clone(), limits::limit_addresses))
         .layer(from_fn_with_state(service.clone(), telemetry::observe))
 }
@@ -129,7 +138,11 @@ fn api_routes() -> OpenApiRouter<Service> {
         .routes(routes!(trades::list))
         .routes(routes!(trades::get))
         .routes(routes!(trades::kill_switch_events))
-        .routes(routes!(integrity::checks))
+        .routes(routes!(quarantine::release_delivery))
+        .routes(routes!(lockdown::state))
+        .routes(routes!(lockdown::lift))
+        .routes(routes!(integrity::state))
+        .routes(routes!(integrity::checks, integrity::check))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz));
     rows::lists(routes)

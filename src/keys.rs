@@ -108,6 +108,11 @@ impl ApiKey {
         format!("{KEY_PREFIX}{}_{}", self.id, hex::encode(self.secret.expose_secret())).into()
     }
 
+    /// The secret, for the database, which checks an admin's by itself.
+    pub(crate) fn secret_bytes(&self) -> &[u8] {
+        self.secret.expose_secret()
+    }
+
     /// What the ledger knows of the secret.
     pub fn digest(&self) -> SecretDigest {
         Sha256::digest(self.secret.expose_secret()).into()

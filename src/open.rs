@@ -16,6 +16,7 @@ use crate::config::{Config, ConfigError};
 use crate::integrity::guards::guard_finding;
 use crate::integrity::verify::finding_json;
 use crate::postgres::{self, Access, PostgresError, PrivatePostgres};
+use crate::store::guards::ensure_may_serve;
 use crate::store::migrate::{create_database, ensure_suitable, migrate};
 use crate::store::{Database, StoreError};
 use crate::webhook::auth::Method;
@@ -73,7 +74,7 @@ pub async fn open_private(config: &Config, access: Access) -> Result<PrivatePost
 
 /// Brings a database to this program's schema, puts that on record, and returns the versions that
 /// were recorded: those applied now, and any whose record an earlier run did not come to make.
-/// Guards that had to be repaired are recorded too.
+/// Drift of the guards that it ended is recorded too.
 pub async fn migrate_and_record(migrator: &Database, clock: Clock) -> Result<Vec<i64>, OpenError> {
     let migrated = migrate(migrator).await?;
     let versions = &migrated.unrecorded;
@@ -94,14 +95,14 @@ pub async fn migrate_and_record(migrator: &Database, clock: Clock) -> Result<Vec
         let event = event(EventType::MigrationApplied, details);
         append_alone(&migrator.as_owner(), event, clock).await?;
     }
-    if !migrated.repaired.is_empty() {
-        let repaired: Vec<_> = migrated.repaired.iter().map(guard_finding).collect();
-        for finding in &repaired {
-            tracing::warn!("repaired: {finding}");
+    if !migrated.settled.is_empty() {
+        let settled: Vec<_> = migrated.settled.iter().map(guard_finding).collect();
+        for finding in &settled {
+            tracing::warn!("no more: {finding}");
         }
         let details = json!({
-            "repaired": repaired.len(),
-            "first": repaired.iter().take(10).map(finding_json).collect::<Vec<_>>(),
+            "settled": settled.len(),
+            "first": settled.iter().take(10).map(finding_json).collect::<Vec<_>>(),
         });
         append_alone(&migrator.as_owner(), event(EventType::GuardDrift, details), clock).await?;
     }
@@ -119,10 +120,14 @@ fn postgres_settings(config: &Config) -> postgres::Settings {
 
 impl OpenLedger {
     /// Opens the ledger and makes sure that its schema is this program's. The private
-    /// PostgreSQL is migrated where this process owns it.
+    /// PostgreSQL is migrated where this process owns it; with any other, who owns the ledger
+    /// serves, and must be a login that the guards hold for.
     pub async fn open(config: &Config, access: Access, clock: Clock) -> Result<Self, OpenError> {
         if let Some(url) = &config.database_url {
             let app = Database::from_url(url.expose_secret())?;
+            if access == Access::Own {
+                ensure_may_serve(&app).await?;
+            }
             ensure_suitable(&app).await?;
             return Ok(Self { app, private: None });
         }

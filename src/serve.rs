@@ -17,11 +17,13 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::http::{self, DRAIN, READ_CONNECTIONS, RateLimits, Readiness, Service};
 use crate::integrity::guards::check_guards;
+use crate::integrity::lockdown::LockdownState;
+use crate::integrity::watch::{Watched, watch};
 use crate::keys::Keyring;
 use crate::open::{OpenError, OpenLedger};
 use crate::postgres::Access;
 use crate::store::Database;
-use crate::store::guards::{ensure_may_serve, remember_drift};
+use crate::store::guards::remember_drift;
 use crate::store::pool::Pool;
 use crate::webhook::Source;
 use crate::webhook::auth::Method;
@@ -46,9 +48,6 @@ pub enum ServeError {
         /// Why not.
         source: io::Error,
     },
-    /// The ledger does not record.
-    #[error("the start of the service could not be recorded: {0}")]
-    Append(#[from] AppendError),
     /// The server broke.
     #[error("the server ended: {0}")]
     Server(io::Error),
@@ -89,20 +88,34 @@ async fn run(
     metrics_listener: Option<TcpListener>,
     stop: &StopSignals,
 ) -> Result<(), ServeError> {
-    ensure_may_serve(&ledger.app).await.map_err(OpenError::from)?;
     let address = listener.local_addr().map_err(ServeError::Server)?;
     let sources = ledger.sources(&mut config)?;
     let admin_key = ledger.admin_key().await?;
     let welcome = welcome(address, &sources, admin_key.as_deref());
     let (appender, writer) = Appender::start(ledger.app.clone(), config.batch, clock);
-    record_event(&appender, EventType::ServiceStarted, about_this_process()).await?;
+    let started = record_event(&appender, EventType::ServiceStarted, about_this_process()).await;
+    if let Err(error) = started {
+        // A ledger too damaged for that is checked, locked down, and keeps deliveries.
+        tracing::error!(%error, "the start of the service could not be recorded");
+    }
     tell_guard_drift(&ledger.app, &appender).await;
+    let reads = Pool::of(&ledger.app, READ_CONNECTIONS);
+    let lockdown = LockdownState::of(&reads);
+    let watching = watch(&Watched {
+        database: ledger.app.clone(),
+        clock,
+        check_every: config.check_every,
+        alarm: appender.alarm(),
+        lockdown: lockdown.clone(),
+    });
     let service = Service {
         appender: appender.clone(),
         clock,
         sources: Service::by_name(sources),
         trusted_proxies: config.trusted_proxies.into(),
-        reads: Pool::of(&ledger.app, READ_CONNECTIONS),
+        database: ledger.app.clone(),
+        lockdown,
+        reads,
         keyring: Keyring::of(&ledger.app),
         limits: RateLimits::new(config.rates),
         readiness: Readiness::of(ledger.app.clone()),
@@ -128,6 +141,7 @@ async fn run(
         Some(server) = servers.join_next() => end_of(server),
     };
     tracing::info!("stopping");
+    drop(watching);
     handle.graceful_shutdown(Some(DRAIN));
     while let Some(server) = servers.join_next().await {
         ended = ended.and(end_of(server));
@@ -165,13 +179,16 @@ async fn tell_guard_drift(app: &Database, appender: &Appender) {
     for finding in &check.findings {
         tracing::error!("{finding}");
     }
-    if check.findings.is_empty() {
-        return;
+    if !check.findings.is_empty() {
+        let told = record_event(appender, EventType::GuardDrift, check.summary()).await;
+        if let Err(error) = told {
+            tracing::error!(%error, "the drift of the guards could not be recorded");
+        }
     }
-    if let Err(error) = record_event(appender, EventType::GuardDrift, check.summary()).await {
-        tracing::error!(%error, "the drift of the guards could not be recorded");
-    } else if let Err(error) = remember_drift(app).await {
-        tracing::warn!(%error, "the drift still stands in the way of other DDL");
+    if check.objects > 0
+        && let Err(error) = remember_drift(app).await
+    {
+        tracing::warn!(%error, "the drift of the guards could not be kept");
     }
 }
 

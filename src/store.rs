@@ -167,6 +167,19 @@ impl StoreError {
         }
     }
 
+    /// Whether the ledger contradicts itself: ids, links and hashes are made here under its lock, so
+    /// a key that is taken, or a link that is refused, is nobody's mistake.
+    pub fn is_contradiction(&self) -> bool {
+        let Self::Refused { sqlstate, constraint, .. } = self else {
+            return matches!(self, Self::Contradiction { .. });
+        };
+        match sqlstate.as_str() {
+            "AU011" | "23505" => true,
+            "23514" => constraint.as_ref().is_some_and(|name| name.ends_with("_row_hash_correct")),
+            _ => false,
+        }
+    }
+
     /// Whether the lock was not to be had in time (`lock_not_available`).
     pub fn is_lock_timeout(&self) -> bool {
         self.sqlstate() == Some("55P03")

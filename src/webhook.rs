@@ -4,6 +4,7 @@
 pub mod auth;
 pub mod json;
 pub mod mapping;
+pub mod release;
 pub mod source;
 
 use std::net::IpAddr;

@@ -9,6 +9,10 @@ mod changes;
 mod checks;
 #[path = "guards/columns.rs"]
 mod columns;
+#[path = "guards/ddl.rs"]
+mod ddl;
+#[path = "guards/drift.rs"]
+mod drift;
 #[path = "guards/inserts.rs"]
 mod inserts;
 #[path = "guards/keys.rs"]

@@ -56,6 +56,60 @@ async fn the_first_signal_proves_itself_and_a_changed_row_is_named() {
     program.stop();
 }
 
+/// Changed guards are told at the next start and by every check, and lock nothing.
+#[tokio::test]
+async fn changed_guards_are_told_and_the_service_records_all_the_same() {
+    let mut program = Program::start().await;
+    sql(
+        &program,
+        "ALTER EVENT TRIGGER ledger_guard_ddl DISABLE;
+         ALTER TABLE signals DISABLE TRIGGER ledger_refuse_row;",
+    )
+    .await;
+    assert!(program.interrupt().success());
+    program.start_again().await;
+    assert!(program.stderr().contains("ledger_refuse_row on public.signals"), "it is told");
+    // The event trigger, which the start put back, and the row trigger, which it did not.
+    let events = "SELECT count(*) FROM security_events WHERE event_type = 'GUARD_DRIFT'";
+    assert_eq!(program.query(events).await, 2);
+    assert_eq!(send(&program, "drift").await.status, 201);
+
+    let verified = program.run(&["verify"]);
+    assert_eq!(verified.code, 5, "{verified:?}");
+    let finding = "guard_drift: guards: changed: trigger ledger_refuse_row on public.signals: ";
+    assert!(verified.stdout.contains(finding), "{verified:?}");
+    let verified = program.run(&["verify", "--json"]);
+    assert_eq!(verified.code, 5, "{verified:?}");
+    let report: Value = serde_json::from_str(&verified.stdout).unwrap();
+    assert_eq!(report["verdict"], "guard_drift");
+    assert_eq!(program.query(events).await, 4);
+    let recorded =
+        "SELECT count(*) FROM integrity_checks WHERE chain = 'guards' AND NOT chain_valid";
+    assert_eq!(program.query(recorded).await, 2);
+    assert_eq!(program.run(&["verify", "--chain", "signals"]).code, 0, "its rows are right");
+
+    let put_back = "BEGIN; SELECT ledger_guard.begin_migration();
+        ALTER TABLE signals ENABLE ALWAYS TRIGGER ledger_refuse_row;
+        SELECT ledger_guard.end_migration(); COMMIT";
+    sql(&program, put_back).await;
+    assert_eq!(program.run(&["verify"]).code, 0);
+    program.stop();
+}
+
+#[tokio::test]
+async fn the_service_refuses_to_run_as_a_superuser_or_as_who_may_become_the_owner() {
+    let ledger = common::TestLedger::new().await;
+    for role in ["postgres", "ledger_migrator"] {
+        let url = ledger.options(role).to_url_lossy().to_string();
+        let secret = ("LEDGER_WEBHOOK_SECRET", "a secret of at least sixteen bytes");
+        let listen = ("LEDGER_LISTEN", "127.0.0.1:0");
+        let ended = audit_ledger(&["serve"], &[("DATABASE_URL", &url), secret, listen]);
+        assert_eq!(ended.code, 1, "{ended:?}");
+        assert!(ended.stderr.contains("the guards would not hold"), "{ended:?}");
+    }
+    assert_eq!(ledger.finish().await, 0, "nothing was recorded");
+}
+
 #[tokio::test]
 async fn ctrl_c_stops_the_service_and_its_postgres_and_the_data_stays() {
     let mut program = Program::start().await;

@@ -21,7 +21,8 @@ use sqlx::PgPool;
 
 /// The same columns as `signals`, with none of the ledger's hashes, links and triggers.
 const PLAIN_TABLE: &str = "
-    CREATE TABLE plain_signals (
+    CREATE SCHEMA baseline;
+    CREATE TABLE baseline.plain_signals (
         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
         correlation_id uuid NOT NULL UNIQUE,
         signal_id varchar(64) NOT NULL, symbol varchar(20) NOT NULL, side varchar(10) NOT NULL,
@@ -35,12 +36,13 @@ const PLAIN_TABLE: &str = "
 
 /// The usual way to chain rows: a row trigger that locks, reads the head and hashes.
 const TRIGGER_TABLE: &str = "
-    CREATE TABLE trigger_signals (LIKE plain_signals INCLUDING ALL, prev_hash text, row_hash text);
-    CREATE FUNCTION chain_row() RETURNS trigger LANGUAGE plpgsql AS $$
+    CREATE TABLE baseline.trigger_signals (
+        LIKE baseline.plain_signals INCLUDING ALL, prev_hash text, row_hash text);
+    CREATE FUNCTION baseline.chain_row() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         PERFORM pg_advisory_xact_lock(4711);
-        SELECT t.row_hash INTO NEW.prev_hash FROM trigger_signals t ORDER BY t.id DESC LIMIT 1;
-        NEW.id := nextval(pg_get_serial_sequence('trigger_signals', 'id'));
+        SELECT t.row_hash INTO NEW.prev_hash FROM baseline.trigger_signals t ORDER BY t.id DESC LIMIT 1;
+        NEW.id := nextval(pg_get_serial_sequence('baseline.trigger_signals', 'id'));
         NEW.prev_hash := coalesce(NEW.prev_hash, repeat('0', 64));
         NEW.row_hash := encode(sha256(convert_to(concat_ws('|', NEW.prev_hash, NEW.id,
             NEW.correlation_id, NEW.signal_id, NEW.symbol, NEW.side, NEW.price, NEW.quantity,
@@ -48,10 +50,10 @@ const TRIGGER_TABLE: &str = "
             NEW.recorded_by, NEW.received_at, NEW.created_at), 'UTF8')), 'hex');
         RETURN NEW;
     END $$;
-    CREATE TRIGGER chain_row BEFORE INSERT ON trigger_signals
-        FOR EACH ROW EXECUTE FUNCTION chain_row();";
+    CREATE TRIGGER chain_row BEFORE INSERT ON baseline.trigger_signals
+        FOR EACH ROW EXECUTE FUNCTION baseline.chain_row();";
 
-/// Makes both tables.
+/// Makes both tables, in a schema of their own: the ledger's takes no others.
 pub(crate) async fn make_tables(pool: &PgPool) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(PLAIN_TABLE).execute(pool).await?;
     sqlx::raw_sql(TRIGGER_TABLE).execute(pool).await?;
@@ -79,9 +81,9 @@ macro_rules! insert_into {
     };
 }
 /// One unchained row.
-pub(crate) const PLAIN: &str = insert_into!("plain_signals");
+pub(crate) const PLAIN: &str = insert_into!("baseline.plain_signals");
 /// One row that a trigger chains.
-pub(crate) const TRIGGER: &str = insert_into!("trigger_signals");
+pub(crate) const TRIGGER: &str = insert_into!("baseline.trigger_signals");
 
 /// Serves deliveries that are recorded by this INSERT.
 pub(crate) fn serve(

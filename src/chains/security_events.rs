@@ -22,6 +22,8 @@ pub enum EventType {
     GuardDrift,
     /// A session that sat idle on the ledger's lock was ended.
     LockHolderEnded,
+    /// A quarantined delivery was made a signal.
+    QuarantineReleased,
 }
 
 impl EventType {
@@ -34,6 +36,7 @@ impl EventType {
             Self::IntegrityFailure => "INTEGRITY_FAILURE",
             Self::GuardDrift => "GUARD_DRIFT",
             Self::LockHolderEnded => "LOCK_HOLDER_ENDED",
+            Self::QuarantineReleased => "QUARANTINE_RELEASED",
         }
     }
 }

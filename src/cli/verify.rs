@@ -9,20 +9,14 @@ use ledger_verifier::check::LOG_NAME;
 use serde_json::json;
 
 use super::say;
-use crate::appender::append_alone;
-use crate::chains::IN_LEDGER;
-use crate::chains::security_events::{EventType, NewSecurityEvent};
+use crate::chains::{IN_LEDGER, rfc3339};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::integrity::guards::GUARDS;
-use crate::integrity::verify::{
-    ChainReport, Progress, Report, Scope, Verdict, finding_json, verify,
-};
+use crate::integrity::run::{CheckDone, run_check};
+use crate::integrity::verify::{ChainReport, Progress, Report, Scope, Verdict, listed_json};
 use crate::open::OpenLedger;
-use crate::store::checks::insert_checks;
-use crate::store::guards::remember_drift;
-use crate::store::read::try_lock_checks;
-use crate::store::{Database, StoreError};
+use crate::store::StoreError;
 
 const VERIFIED: u8 = 0;
 const TAMPERED: u8 = 2;
@@ -66,7 +60,11 @@ fn could_not_finish(args: &Args, error: &str) -> ExitCode {
 }
 
 async fn check(args: &Args, ledger: &OpenLedger, clock: Clock) -> Result<ExitCode, StoreError> {
-    let Some(_lock) = try_lock_checks(&ledger.app).await? else {
+    // An unknown name was refused with the arguments.
+    let named = |name: &String| IN_LEDGER.into_iter().find(|chain| chain.name == name);
+    let scope = args.chain.as_ref().and_then(named).map_or(Scope::Ledger, Scope::Chain);
+    let mut shown = Shown::new(!args.json && std::io::stderr().is_terminal(), !args.json);
+    let Some(done) = run_check(&ledger.app, scope, clock, &mut shown).await? else {
         if args.json {
             say(format_args!("{:#}", json!({ "verdict": "already_running" })));
         } else {
@@ -74,24 +72,20 @@ async fn check(args: &Args, ledger: &OpenLedger, clock: Clock) -> Result<ExitCod
         }
         return Ok(ExitCode::from(ALREADY_RUNNING));
     };
-    // An unknown name was refused with the arguments.
-    let named = |name: &String| IN_LEDGER.into_iter().find(|chain| chain.name == name);
-    let scope = args.chain.as_ref().and_then(named).map_or(Scope::Ledger, Scope::Chain);
-    let mut shown = Shown::new(!args.json && std::io::stderr().is_terminal(), !args.json);
-    let report = verify(&ledger.app, scope, clock.new_id(), &mut shown).await?;
     shown.bar.finish_and_clear();
-    let mut notes = report.notes.clone();
-    notes.extend(record(&report, &ledger.app, clock).await);
-
     if args.json {
-        say(format_args!("{:#}", as_json(&report, &notes)));
+        say(format_args!("{:#}", as_json(&done)));
     } else {
-        print(&report);
-        for note in &notes {
+        print(&done.report);
+        if let Some(lockdown) = &done.lockdown {
+            let since = rfc3339(lockdown.since);
+            say(format_args!("The ledger is locked down since {since} (AUD-009)."));
+        }
+        for note in &done.notes {
             eprintln!("audit-ledger: {note}");
         }
     }
-    Ok(ExitCode::from(match report.verdict() {
+    Ok(ExitCode::from(match done.report.verdict() {
         Verdict::Verified => VERIFIED,
         Verdict::Tampered => TAMPERED,
         Verdict::GuardDrift => GUARD_DRIFT,
@@ -99,46 +93,8 @@ async fn check(args: &Args, ledger: &OpenLedger, clock: Clock) -> Result<ExitCod
     }))
 }
 
-/// Keeps the result, and a security event where something does not add up. What could not be
-/// kept is told; the verdict stands all the same.
-async fn record(report: &Report, database: &Database, clock: Clock) -> Vec<String> {
-    let mut notes = Vec::new();
-    if let Err(error) = insert_checks(database, &report.records()).await {
-        notes.push(format!("the check could not be recorded: {error}"));
-    }
-    let of_rows = |chain: &&ChainReport| chain.chain != GUARDS;
-    let rows: Vec<_> = report.chains.iter().filter(of_rows).collect();
-    let guards: Vec<_> = report.guards().into_iter().collect();
-    for (event_type, reports) in
-        [(EventType::IntegrityFailure, rows), (EventType::GuardDrift, guards)]
-    {
-        let findings: u64 = reports.iter().map(|chain| chain.findings_count).sum();
-        if findings == 0 {
-            continue;
-        }
-        let first = reports.iter().flat_map(|chain| &chain.findings).take(10);
-        let event = NewSecurityEvent {
-            event_type,
-            actor: database.user().to_owned(),
-            subject: Some(format!("check {}", report.run_id)),
-            details: json!({
-                "findings": findings,
-                "first": first.map(finding_json).collect::<Vec<_>>(),
-            }),
-            source_ip: None,
-        };
-        if let Err(error) = append_alone(database, event, clock).await {
-            notes.push(format!("the finding could not be recorded as a security event: {error}"));
-        } else if event_type == EventType::GuardDrift
-            && let Err(error) = remember_drift(database).await
-        {
-            notes.push(format!("the drift still stands in the way of other DDL: {error}"));
-        }
-    }
-    notes
-}
-
-fn as_json(report: &Report, notes: &[String]) -> serde_json::Value {
+fn as_json(done: &CheckDone) -> serde_json::Value {
+    let report = &done.report;
     let chain = |chain: &ChainReport| {
         json!({
             "chain": chain.chain,
@@ -146,22 +102,19 @@ fn as_json(report: &Report, notes: &[String]) -> serde_json::Value {
             "expected_rows": chain.expected_rows,
             "valid": chain.valid(),
             "findings_count": chain.findings_count,
-            "findings": chain.findings.iter().map(finding_json).collect::<Vec<_>>(),
+            "acknowledged_count": chain.acknowledged_count,
+            "findings": chain.findings.iter().map(listed_json).collect::<Vec<_>>(),
             "error": chain.error,
         })
     };
     json!({
-        "verdict": match report.verdict() {
-            Verdict::Verified => "verified",
-            Verdict::Tampered => "tampered",
-            Verdict::GuardDrift => "guard_drift",
-            Verdict::Unfinished => "unfinished",
-        },
+        "verdict": report.verdict().name(),
         "run_id": report.run_id,
         "rows": report.rows(),
         "duration_ms": u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX),
         "chains": report.chains.iter().map(chain).collect::<Vec<_>>(),
-        "notes": notes,
+        "locked_since": done.lockdown.as_ref().map(|lockdown| rfc3339(lockdown.since)),
+        "notes": done.notes,
     })
 }
 
@@ -172,6 +125,9 @@ fn print(report: &Report) {
             (Some(true), _) => "ok".to_owned(),
             (Some(false), _) if chain.chain == GUARDS => {
                 format!("CHANGED, findings: {}", chain.findings_count)
+            }
+            (Some(false), _) if chain.new_findings() == 0 => {
+                format!("acknowledged findings: {}", chain.findings_count)
             }
             (Some(false), _) => format!("TAMPERED, findings: {}", chain.findings_count),
             (None, Some(error)) => format!("could not finish: {error}"),
@@ -184,6 +140,11 @@ fn print(report: &Report) {
     let seconds = report.duration.as_secs_f64();
     say(match report.verdict() {
         Verdict::Verified if rows == 0 => "\nThe ledger is empty: 0 rows checked.".to_owned(),
+        Verdict::Verified if report.acknowledged() > 0 => format!(
+            "\nVerified: {rows} rows in {seconds:.1} s; of what does not add up, all is acknowledged: \
+             {} findings.",
+            report.acknowledged()
+        ),
         Verdict::Verified => format!(
             "\nVerified: {rows} rows re-hashed and compared with the {LOG_NAME} in {seconds:.1} s."
         ),
@@ -224,9 +185,10 @@ impl Progress for Shown {
         self.bar.set_position(entries);
     }
 
-    fn found(&mut self, finding: &Finding) {
+    fn found(&mut self, finding: &Finding, acknowledged: bool) {
         if self.print_findings {
-            self.bar.suspend(|| say(finding));
+            let known = if acknowledged { " (acknowledged)" } else { "" };
+            self.bar.suspend(|| say(format_args!("{finding}{known}")));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A whole check: every row of every chain is read back from one snapshot and re-hashed in Rust,
 //! and compared with the row before it, with the log, and with its documents.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use ledger_verifier::check::{ChainChecker, ChainRow, LOG_NAME, LogChecker, Step, not_in_log};
@@ -30,12 +31,23 @@ pub struct ChainReport {
     pub expected_rows: i64,
     /// Rows that were read. Of the guards, objects that were compared.
     pub rows: i64,
-    /// The first [`LISTED_FINDINGS`] of what does not add up.
-    pub findings: Vec<Finding>,
-    /// All of what does not add up.
+    /// The first [`LISTED_FINDINGS`] of what does not add up, and as many of what is known.
+    pub findings: Vec<ListedFinding>,
+    /// All of what does not add up, known or not.
     pub findings_count: u64,
+    /// How much of that was acknowledged when a lockdown was lifted.
+    pub acknowledged_count: u64,
     /// Why the check of this chain could not finish.
     pub error: Option<String>,
+}
+
+/// A finding in a report.
+#[derive(Clone, Debug)]
+pub struct ListedFinding {
+    /// What was found.
+    pub finding: Finding,
+    /// Whether it was acknowledged when a lockdown was lifted: then it locks no more.
+    pub acknowledged: bool,
 }
 
 /// What was found in the whole ledger.
@@ -54,22 +66,34 @@ pub struct Report {
 /// The verdict over a report, worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// A row does not add up.
+    /// A row does not add up, and nobody has acknowledged that.
     Tampered,
     /// The rows do as far as they were looked at, but a guard is not as it was made.
     GuardDrift,
     /// Nothing was found, but not everything was looked at.
     Unfinished,
-    /// Every row is what it was when it was appended.
+    /// Every row is what it was when it was appended, but for what was acknowledged.
     Verified,
+}
+
+impl Verdict {
+    /// As printed, and in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tampered => "tampered",
+            Self::GuardDrift => "guard_drift",
+            Self::Unfinished => "unfinished",
+            Self::Verified => "verified",
+        }
+    }
 }
 
 /// What is told while a check runs.
 pub trait Progress: Send {
     /// So many of the log's entries are compared.
     fn compared(&mut self, entries: u64, of: u64);
-    /// Something does not add up.
-    fn found(&mut self, finding: &Finding);
+    /// Something does not add up; known or not.
+    fn found(&mut self, finding: &Finding, acknowledged: bool);
 }
 
 /// Which chains a check looks at.
@@ -86,7 +110,7 @@ impl Report {
     pub fn verdict(&self) -> Verdict {
         let found = |of_guards: bool| {
             let concerned = |chain: &&ChainReport| (chain.chain == GUARDS) == of_guards;
-            self.chains.iter().filter(concerned).any(|chain| chain.findings_count > 0)
+            self.chains.iter().filter(concerned).any(|chain| chain.new_findings() > 0)
         };
         if found(false) {
             Verdict::Tampered
@@ -103,6 +127,11 @@ impl Report {
     pub fn rows(&self) -> i64 {
         let is_chain = |chain: &&ChainReport| ![LOG_NAME, GUARDS].contains(&chain.chain);
         self.chains.iter().filter(is_chain).map(|chain| chain.rows).sum()
+    }
+
+    /// Findings that were acknowledged when a lockdown was lifted.
+    pub fn acknowledged(&self) -> u64 {
+        self.chains.iter().map(|chain| chain.acknowledged_count).sum()
     }
 
     /// What was found in the guards.
@@ -128,7 +157,7 @@ impl Report {
                 finished: chain.error.is_none(),
                 valid: chain.valid(),
                 findings_count: i64::try_from(chain.findings_count).unwrap_or(i64::MAX),
-                findings: chain.findings.iter().map(finding_json).collect(),
+                findings: chain.findings.iter().map(listed_json).collect(),
                 duration_ms,
             })
             .collect()
@@ -143,6 +172,7 @@ impl ChainReport {
             rows: 0,
             findings: Vec::new(),
             findings_count: 0,
+            acknowledged_count: 0,
             error: None,
         }
     }
@@ -157,17 +187,33 @@ impl ChainReport {
         }
     }
 
-    fn add(&mut self, finding: Finding) {
+    /// Findings that nobody has acknowledged.
+    pub fn new_findings(&self) -> u64 {
+        self.findings_count - self.acknowledged_count
+    }
+
+    /// The new ones are listed however many known ones there are.
+    fn add(&mut self, finding: Finding, acknowledged: bool) {
         self.findings_count += 1;
-        if self.findings.len() < LISTED_FINDINGS {
-            self.findings.push(finding);
+        self.acknowledged_count += u64::from(acknowledged);
+        let so_far = if acknowledged { self.acknowledged_count } else { self.new_findings() };
+        if so_far <= LISTED_FINDINGS as u64 {
+            self.findings.push(ListedFinding { finding, acknowledged });
         }
     }
 }
 
-/// A finding as JSON, in reports and in the database.
+/// A finding of a report as JSON, in answers and in the database.
+pub fn listed_json(listed: &ListedFinding) -> serde_json::Value {
+    let mut json = finding_json(&listed.finding);
+    json["acknowledged"] = listed.acknowledged.into();
+    json
+}
+
+/// A finding as JSON.
 pub fn finding_json(finding: &Finding) -> serde_json::Value {
     json!({
+        "finding_id": finding.finding_id(),
         "kind": finding.kind.name(),
         "chain": finding.chain,
         "id": finding.id.map(|id| id.0),
@@ -185,7 +231,7 @@ pub async fn verify(
     progress: &mut dyn Progress,
 ) -> Result<Report, StoreError> {
     let started = Instant::now();
-    let snapshot = Snapshot::take(database).await?;
+    let mut snapshot = Snapshot::take(database).await?;
     let chains = match scope {
         Scope::Ledger => IN_LEDGER.to_vec(),
         Scope::Chain(chain) => vec![chain],
@@ -194,10 +240,12 @@ pub async fn verify(
         chains: chains.iter().map(|chain| ChainReport::new(chain.name)).collect(),
         log: ChainReport::new(LOG_NAME),
         log_size: u64::try_from(snapshot.log_size).unwrap_or(0),
+        acknowledged: snapshot.acknowledged_findings().await?.into_iter().collect(),
         progress,
     };
     run.compare_with_log(&snapshot, &chains).await;
     run.check_documents(&snapshot, &chains).await;
+    run.check_references(&snapshot, &chains).await;
     snapshot.close().await;
     let Run { chains: mut reports, log, .. } = run;
     // Of one chain alone, the log's report says only what is wrong.
@@ -222,8 +270,8 @@ async fn report_guards(
             (report.rows, report.expected_rows) = (check.objects, check.objects);
             notes.extend(check.note.map(str::to_owned));
             for finding in check.findings {
-                progress.found(&finding);
-                report.add(finding);
+                progress.found(&finding, false);
+                report.add(finding, false);
             }
         }
         Err(error) => report.error = Some(error.to_string()),
@@ -243,16 +291,20 @@ struct Run<'a> {
     chains: Vec<ChainReport>,
     log: ChainReport,
     log_size: u64,
+    /// The `finding_id`s that were acknowledged.
+    acknowledged: HashSet<String>,
     progress: &'a mut dyn Progress,
 }
 
 impl Run<'_> {
     fn found(&mut self, findings: &mut Vec<Finding>) {
         for finding in findings.drain(..) {
-            self.progress.found(&finding);
+            let acknowledged =
+                !self.acknowledged.is_empty() && self.acknowledged.contains(&finding.finding_id());
+            self.progress.found(&finding, acknowledged);
             // A finding about a chain that is not there is one about the log.
             let report = self.chains.iter_mut().find(|report| report.chain == finding.chain);
-            report.unwrap_or(&mut self.log).add(finding);
+            report.unwrap_or(&mut self.log).add(finding, acknowledged);
         }
     }
 
@@ -343,6 +395,27 @@ impl Run<'_> {
                 self.found(&mut vec![finding]);
             };
             if let Err(error) = snapshot.find_changed_documents(chain, found).await {
+                self.chains[at].error.get_or_insert(error.to_string());
+            }
+        }
+    }
+}
+
+impl Run<'_> {
+    /// Foreign keys do not hold for whoever switches them off.
+    async fn check_references(&mut self, snapshot: &Snapshot, chains: &[&'static Chain]) {
+        for (at, chain) in chains.iter().enumerate() {
+            let found = |id, column, target| {
+                let finding = Finding {
+                    kind: FindingKind::Content,
+                    chain: chain.name.to_owned(),
+                    id: Some(id),
+                    leaf_index: None,
+                    detail: format!("{column} names no row of {target}"),
+                };
+                self.found(&mut vec![finding]);
+            };
+            if let Err(error) = snapshot.find_orphans(chain, found).await {
                 self.chains[at].error.get_or_insert(error.to_string());
             }
         }

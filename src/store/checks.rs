@@ -1,9 +1,12 @@
 //! The record of integrity checks.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
+use ledger_verifier::check::LOG_NAME;
 use serde::Serialize;
 use serde_json::Value as Json;
-use sqlx::Connection;
+use sqlx::{AssertSqlSafe, Connection};
 use uuid::Uuid;
 
 use super::pool::Pool;
@@ -113,24 +116,60 @@ pub struct StoredCheck {
     pub checked_at: DateTime<Utc>,
 }
 
+/// The columns of [`StoredCheck`].
+const STORED_CHECK: &str = "id, run_id, chain, kind, range_start, range_end, expected_count,
+    actual_count, finished, chain_valid, findings_count,
+    pg_catalog.jsonb_path_query_array(findings, '$[0 to 99]') AS findings,
+    duration_ms, checked_with, checked_by::text, checked_at";
+
 /// Checks with an id below this one, the newest first, and this many at most.
 pub async fn list_checks(
     pool: &Pool,
     before: Option<i64>,
     limit: i64,
 ) -> Result<Vec<StoredCheck>, StoreError> {
-    sqlx::query_as(
-        "/* list_checks */
-         SELECT id, run_id, chain, kind, range_start, range_end, expected_count, actual_count,
-             finished, chain_valid, findings_count,
-             pg_catalog.jsonb_path_query_array(findings, '$[0 to 99]') AS findings,
-             duration_ms, checked_with, checked_by::text, checked_at
-         FROM public.integrity_checks WHERE id < coalesce($1, 9223372036854775807)
-         ORDER BY id DESC LIMIT $2",
+    let statement = format!(
+        "/* list_checks */ SELECT {STORED_CHECK} FROM public.integrity_checks
+         WHERE id < coalesce($1, 9223372036854775807) ORDER BY id DESC LIMIT $2"
+    );
+    sqlx::query_as(AssertSqlSafe(statement))
+        .bind(before)
+        .bind(limit)
+        .fetch_all(pool.get())
+        .await
+        .in_statement("list_checks")
+}
+
+/// What the last check of the whole ledger recorded.
+pub async fn last_checks(pool: &Pool) -> Result<Vec<StoredCheck>, StoreError> {
+    let statement = format!(
+        "/* last_checks */ SELECT {STORED_CHECK} FROM public.integrity_checks
+         WHERE run_id = (SELECT last.run_id FROM public.integrity_checks AS last
+                         WHERE last.chain = $1 ORDER BY last.id DESC LIMIT 1)
+         ORDER BY id"
+    );
+    sqlx::query_as(AssertSqlSafe(statement))
+        .bind(LOG_NAME)
+        .fetch_all(pool.get())
+        .await
+        .in_statement("last_checks")
+}
+
+/// Whether the last check of the whole ledger, by whomever, is longer ago than this.
+pub async fn is_check_due(database: &Database, every: Duration) -> Result<bool, StoreError> {
+    const STATEMENT: &str = "is_check_due";
+    let mut connection = database.connect().await?;
+    let due = sqlx::query_scalar(
+        "/* is_check_due */
+         SELECT coalesce((
+             SELECT checked_at < pg_catalog.clock_timestamp() - $1 * interval '1 s'
+             FROM public.integrity_checks WHERE chain = $2 ORDER BY id DESC LIMIT 1), true)",
     )
-    .bind(before)
-    .bind(limit)
-    .fetch_all(pool.get())
+    .bind(every.as_secs_f64())
+    .bind(LOG_NAME)
+    .fetch_one(&mut connection)
     .await
-    .in_statement("list_checks")
+    .in_statement(STATEMENT)?;
+    let _ = connection.close().await;
+    Ok(due)
 }

@@ -1,6 +1,9 @@
 //! The guards' manifest: what the migrations made, and where the database differs from it.
 
+use std::time::Duration;
+
 use sqlx::{PgConnection, Row};
+use tokio::time::timeout;
 
 use super::{Database, InStatement, StoreError};
 
@@ -59,8 +62,8 @@ pub async fn compare_guards(database: &Database) -> Result<Guards, StoreError> {
     Ok(Guards::Compared { objects, drift })
 }
 
-/// Has the event trigger not hold the present differences against later DDL, since they were told.
-/// For the service's login.
+/// Has the event trigger hold none of the present differences against later DDL, since they were
+/// told, and all others. For the service's login.
 pub async fn remember_drift(database: &Database) -> Result<(), StoreError> {
     const STATEMENT: &str = "remember_drift";
     let mut connection = database.connect().await?;
@@ -71,17 +74,31 @@ pub async fn remember_drift(database: &Database) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Fails where the service's login could get around the guards, and says how.
+/// Fails where the service's login could get around the guards, and says how. The database need
+/// not be migrated.
 pub async fn ensure_may_serve(database: &Database) -> Result<(), StoreError> {
-    const STATEMENT: &str = "ensure_may_serve";
+    const LIMIT: Duration = Duration::from_secs(10);
+    let slow = StoreError::Timeout { statement: "ensure_may_serve", limit_ms: LIMIT.as_millis() };
+    match timeout(LIMIT, power_over_guards(database)).await.unwrap_or(Err(slow))? {
+        None => Ok(()),
+        Some(power) => Err(StoreError::Unsuitable(format!(
+            "DATABASE_URL: {} {power}, so the guards would not hold for the service: use \
+             app_trading",
+            database.user()
+        ))),
+    }
+}
+
+async fn power_over_guards(database: &Database) -> Result<Option<String>, StoreError> {
     let mut connection = database.connect().await?;
     // A superuser is a member of every role.
-    let power: Option<String> = sqlx::query_scalar(
+    sqlx::query_scalar(
         "/* ensure_may_serve */
          SELECT CASE
              WHEN r.rolsuper THEN 'is a superuser'
              WHEN r.rolname = 'ledger_owner' THEN 'owns the ledger'
-             WHEN pg_catalog.pg_has_role(r.oid, 'ledger_owner', 'MEMBER')
+             WHEN (SELECT pg_catalog.pg_has_role(r.oid, o.oid, 'MEMBER')
+                   FROM pg_catalog.pg_roles AS o WHERE o.rolname = 'ledger_owner')
                  THEN 'may become ledger_owner'
              WHEN r.rolcreaterole THEN 'has CREATEROLE'
              WHEN r.rolbypassrls THEN 'has BYPASSRLS'
@@ -95,15 +112,7 @@ pub async fn ensure_may_serve(database: &Database) -> Result<(), StoreError> {
     )
     .fetch_one(&mut connection)
     .await
-    .in_statement(STATEMENT)?;
-    match power {
-        None => Ok(()),
-        Some(power) => Err(StoreError::Unsuitable(format!(
-            "DATABASE_URL: {} {power}, so the guards would not hold for the service: use \
-             app_trading",
-            database.user()
-        ))),
-    }
+    .in_statement("ensure_may_serve")
 }
 
 /// Whether the manifest is there. Also for a login that may not look into it.

@@ -98,6 +98,36 @@ pub async fn latest_lockdown(pool: &Pool) -> Result<Vec<LockdownLine>, StoreErro
     .in_statement("latest_lockdown")
 }
 
+/// What locks the ledger, as far as it is listed: what was found when the lockdown was entered, and by
+/// the last check, and is not acknowledged. The most that is told at once.
+const LISTED: i64 = 10_000;
+
+/// The findings that lock the ledger.
+pub async fn open_findings(pool: &Pool) -> Result<Vec<Json>, StoreError> {
+    sqlx::query_scalar(
+        "/* open_findings */
+         SELECT DISTINCT ON (listed.finding ->> 'finding_id') listed.finding - 'acknowledged'
+         FROM (
+             SELECT f.finding FROM public.ledger_lockdown() AS l
+             JOIN public.lockdowns AS e ON e.id = l.lockdown_id
+             CROSS JOIN LATERAL pg_catalog.jsonb_array_elements(e.findings) AS f (finding)
+             UNION ALL
+             SELECT f.finding FROM public.integrity_checks AS c
+             CROSS JOIN LATERAL pg_catalog.jsonb_array_elements(c.findings) AS f (finding)
+             WHERE c.chain <> 'guards' AND c.run_id = (
+                 SELECT last.run_id FROM public.integrity_checks AS last
+                 ORDER BY last.id DESC LIMIT 1)) AS listed
+         WHERE listed.finding ? 'finding_id' AND NOT EXISTS (
+             SELECT FROM public.acknowledged_findings AS a
+             WHERE a.finding_id = (listed.finding ->> 'finding_id')::char(64))
+         ORDER BY listed.finding ->> 'finding_id' LIMIT $1",
+    )
+    .bind(LISTED)
+    .fetch_all(pool.get())
+    .await
+    .in_statement("open_findings")
+}
+
 /// A request to lift, to be confirmed by another admin.
 #[derive(Clone, Debug)]
 pub struct LiftRequest {

@@ -61,8 +61,8 @@ pub struct Migrated {
     pub unrecorded: Vec<i64>,
     /// Whether there are guards, and no security event says so yet.
     pub guards_unrecorded: bool,
-    /// Guards that were not as the migrations made them before, and are so again.
-    pub repaired: Vec<Drift>,
+    /// Where guards differed from the manifest before, and do not any more.
+    pub settled: Vec<Drift>,
     /// Holds the lock of migrations, so that one process alone puts them on record.
     _locked: Option<PgConnection>,
 }
@@ -80,7 +80,7 @@ pub async fn migrate(migrator: &Database) -> Result<Migrated, StoreError> {
         .execute(&mut connection)
         .await
         .in_statement("migrate")?;
-    let repaired = match login {
+    let settled = match login {
         Login::Superuser => migrate_with_guards(&mut connection).await?,
         Login::WithoutRoles => return Err(no_roles(migrator)),
         Login::Other => {
@@ -91,12 +91,12 @@ pub async fn migrate(migrator: &Database) -> Result<Migrated, StoreError> {
     };
     let (unrecorded, guards_unrecorded) = unrecorded(&mut connection).await?;
     if unrecorded.is_empty() && !guards_unrecorded {
-        return Ok(Migrated { unrecorded, guards_unrecorded, repaired, _locked: None });
+        return Ok(Migrated { unrecorded, guards_unrecorded, settled, _locked: None });
     }
     // sqlx's lock is an advisory one, which any login could take: it is not waited for long.
     connection.lock().await.map_err(describe)?;
     let (unrecorded, guards_unrecorded) = self::unrecorded(&mut connection).await?;
-    Ok(Migrated { unrecorded, guards_unrecorded, repaired, _locked: Some(connection) })
+    Ok(Migrated { unrecorded, guards_unrecorded, settled, _locked: Some(connection) })
 }
 
 /// What the login that migrates may do.
@@ -131,7 +131,7 @@ impl Login {
     }
 }
 
-/// Roles, guards, migrations and manifest, all or nothing. Returns the drift that this repaired.
+/// Roles, guards, migrations and manifest, all or nothing. Returns the drift that this ended.
 async fn migrate_with_guards(connection: &mut PgConnection) -> Result<Vec<Drift>, StoreError> {
     const STATEMENT: &str = "migrate_with_guards";
     let mut transaction = connection.begin().await.in_statement(STATEMENT)?;

@@ -9,6 +9,7 @@ use sqlx::{AssertSqlSafe, Connection, Row};
 use tokio::sync::mpsc;
 
 use super::copy::{CopyDecoder, CopyFormatError, copy_columns, decode};
+use super::lockdown::acknowledged_findings;
 use super::{Database, InStatement, StoreError};
 
 /// A state of the database that several connections read at once.
@@ -20,6 +21,13 @@ pub struct Snapshot {
     /// Leaves in the log.
     pub log_size: i64,
 }
+
+/// Chain, column, chain that it names, and that one's column.
+const REFERENCES: [(&str, &str, &str, &str); 3] = [
+    ("ai_debates", "correlation_id", "signals", "correlation_id"),
+    ("order_execution", "correlation_id", "signals", "correlation_id"),
+    ("order_events", "order_execution_id", "order_execution", "id"),
+];
 
 /// The right to run a check, held while this lives; one run at a time.
 #[derive(Debug)]
@@ -167,6 +175,38 @@ impl Snapshot {
             }
         }
         Ok(())
+    }
+
+    /// Runs `found` on each row that names one that is not there, with the column and the chain that
+    /// it names.
+    pub async fn find_orphans(
+        &self,
+        chain: &'static Chain,
+        mut found: impl FnMut(RowId, &'static str, &'static str) + Send,
+    ) -> Result<(), StoreError> {
+        const STATEMENT: &str = "find_orphans";
+        let Some((_, column, target, key)) = REFERENCES.iter().find(|(of, ..)| *of == chain.name)
+        else {
+            return Ok(());
+        };
+        let mut connection = self.reader().await?;
+        let query = format!(
+            "/* find_orphans */ SELECT coalesce(t.id, 0) FROM public.{} AS t
+             WHERE t.{column} IS NOT NULL
+               AND NOT EXISTS (SELECT FROM public.{target} AS o WHERE o.{key} = t.{column})
+             ORDER BY t.id",
+            chain.name
+        );
+        let mut ids = sqlx::query_scalar::<_, i64>(AssertSqlSafe(query)).fetch(&mut connection);
+        while let Some(id) = ids.try_next().await.in_statement(STATEMENT)? {
+            found(RowId(id), column, target);
+        }
+        Ok(())
+    }
+
+    /// The `finding_id`s that were acknowledged.
+    pub async fn acknowledged_findings(&mut self) -> Result<Vec<String>, StoreError> {
+        acknowledged_findings(&mut self.connection).await
     }
 
     /// Ends the snapshot.

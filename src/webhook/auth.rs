@@ -42,6 +42,14 @@ pub enum Method {
 }
 
 impl Method {
+    const ALL: [Self; 5] =
+        [Self::Hmac, Self::StandardWebhooks, Self::PathToken, Self::BodyToken, Self::ApiKey];
+
+    /// The method that is stored under this name.
+    pub(super) fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|method| method.name() == name)
+    }
+
     /// As stored in `auth_method`.
     pub fn name(self) -> &'static str {
         match self {

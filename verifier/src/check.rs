@@ -4,7 +4,10 @@
 //! checked in constant memory. They go on after a finding, since one bad row must not hide
 //! the next.
 
+use std::borrow::Cow;
 use std::fmt;
+
+use sha2::{Digest, Sha256};
 
 use crate::chain::Chain;
 use crate::hash::{LeafIndex, RowHash, RowId};
@@ -69,6 +72,16 @@ pub struct Finding {
     pub leaf_index: Option<LeafIndex>,
     /// What was expected and what was found, for people. Never a column's content.
     pub detail: String,
+}
+
+impl Finding {
+    /// Names the finding for ever: the lowercase hex SHA-256 of the line that [`Display`] makes of
+    /// it. What is acknowledged is this; a finding that differs in anything is another one.
+    ///
+    /// [`Display`]: fmt::Display
+    pub fn finding_id(&self) -> String {
+        hex::encode(Sha256::digest(self.to_string()))
+    }
 }
 
 impl fmt::Display for Finding {
@@ -171,8 +184,15 @@ impl ChainChecker {
             report(
                 FindingKind::Link,
                 match id {
-                    1 => "prev_hash is not the chain's genesis value".to_owned(),
-                    _ => format!("prev_hash is not the row_hash of row {}", id - 1),
+                    1 => format!(
+                        "prev_hash is {}, not the chain's genesis value",
+                        shown(row.prev_hash)
+                    ),
+                    _ => format!(
+                        "prev_hash is {}, not the row_hash of row {}",
+                        shown(row.prev_hash),
+                        id - 1
+                    ),
                 },
             );
         }
@@ -183,10 +203,7 @@ impl ChainChecker {
                 Ok(hash) if hash.to_hex() == *row.row_hash => {}
                 Ok(hash) => report(
                     FindingKind::Content,
-                    format!(
-                        "row_hash is {}, the columns hash to {hash}",
-                        String::from_utf8_lossy(row.row_hash)
-                    ),
+                    format!("row_hash is {}, the columns hash to {hash}", shown(row.row_hash)),
                 ),
                 Err(error) => report(FindingKind::Content, error.to_string()),
             },
@@ -301,13 +318,18 @@ impl LogChecker {
             }
             Some(row) if row.id == entry.id => {
                 if row.row_hash != entry.row_hash {
-                    let detail = "the log holds another hash of this row".to_owned();
+                    let detail = format!(
+                        "the log holds {}, the row {}",
+                        shown(&entry.row_hash),
+                        shown(&row.row_hash)
+                    );
                     findings.push(entry.finding(FindingKind::LogMismatch, &entry.chain, detail));
                 }
                 Step::Both
             }
             _ => {
-                let detail = "the log has a row that is not in the chain".to_owned();
+                let hash = shown(&entry.row_hash);
+                let detail = format!("the log has a row of hash {hash} that is not in the chain");
                 findings.push(entry.finding(FindingKind::LogMismatch, &entry.chain, detail));
                 Step::NextEntry
             }
@@ -327,6 +349,12 @@ impl LogEntry {
     }
 }
 
+/// A stored hash as people see it, whatever the column holds. A finding names what it found, so that
+/// a further change of the same row is another finding.
+fn shown(hash: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(hash)
+}
+
 /// The finding for a row that the log has no entry for.
 pub fn not_in_log(chain_name: &str, row: &ChainRow) -> Finding {
     Finding {
@@ -334,6 +362,6 @@ pub fn not_in_log(chain_name: &str, row: &ChainRow) -> Finding {
         chain: chain_name.to_owned(),
         id: Some(row.id),
         leaf_index: None,
-        detail: "the row is not in the log".to_owned(),
+        detail: format!("the row, of hash {}, is not in the log", shown(&row.row_hash)),
     }
 }

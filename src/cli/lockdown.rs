@@ -1,0 +1,130 @@
+//! `audit-ledger lockdown`.
+
+use serde_json::{Value, json};
+
+use super::{Failure, say};
+use crate::chains::rfc3339;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::open::OpenAsOwner;
+use crate::store::StoreError;
+use crate::store::lockdown::{LockdownLine, latest_lockdown, lift_as_owner, open_findings};
+use crate::store::pool::Pool;
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Print whether the ledger is locked down, since when, why, and which findings lock it.
+    Status {
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lift the lockdown with the owner's login alone; recorded as that. Where there are two
+    /// admins, let them lift it with their keys.
+    Lift {
+        /// Why the lockdown may end.
+        #[arg(long)]
+        reason: String,
+        /// A finding that is known from now on, by its `finding_id`; several by repeating it.
+        #[arg(long = "acknowledge", value_name = "FINDING_ID", value_parser = parse_finding_id)]
+        acknowledged: Vec<String>,
+        /// Acknowledge every finding that `lockdown status` lists.
+        #[arg(long, conflicts_with = "acknowledged")]
+        acknowledge_all: bool,
+    },
+}
+
+fn parse_finding_id(text: &str) -> Result<String, String> {
+    let is_hex = text.bytes().all(|byte| b"0123456789abcdef".contains(&byte));
+    if text.len() == 64 && is_hex {
+        Ok(text.to_owned())
+    } else {
+        Err("a finding_id has 64 hexadecimal digits".to_owned())
+    }
+}
+
+pub(super) async fn run(command: Command, config: &Config, clock: Clock) -> Result<(), Failure> {
+    let ledger = super::open(config, clock).await?;
+    let state = State::read(&Pool::of(&ledger.app, 1)).await;
+    ledger.close().await;
+    let state = state?;
+    match command {
+        Command::Status { json: true } => say(format_args!("{:#}", state.to_json())),
+        Command::Status { json: false } => state.print(),
+        Command::Lift { reason, acknowledged, acknowledge_all } => {
+            let all = || state.findings.iter().filter_map(|f| f["finding_id"].as_str());
+            let ids =
+                if acknowledge_all { all().map(str::to_owned).collect() } else { acknowledged };
+            let ledger = OpenAsOwner::open(config).await?;
+            let lifted = lift_as_owner(&ledger.owner, &reason, &ids).await;
+            ledger.close().await;
+            let lockdown = lifted.map_err(|error| match error {
+                // It starts with the ledger's code.
+                StoreError::Refused { message, .. } => message,
+                error => error.to_string(),
+            })?;
+            let findings = if ids.len() == 1 { "finding" } else { "findings" };
+            say(format_args!(
+                "lockdown {lockdown} is lifted, {} {findings} acknowledged",
+                ids.len()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The latest lockdown, in force or not.
+struct State {
+    steps: Vec<LockdownLine>,
+    findings: Vec<Value>,
+}
+
+impl State {
+    async fn read(pool: &Pool) -> Result<Self, StoreError> {
+        let steps = latest_lockdown(pool).await?;
+        let mut state = Self { steps, findings: Vec::new() };
+        if state.in_force().is_some() {
+            state.findings = open_findings(pool).await?;
+        }
+        Ok(state)
+    }
+
+    fn in_force(&self) -> Option<&LockdownLine> {
+        self.steps.first().filter(|_| self.steps.last().is_some_and(|last| last.action != "LIFTED"))
+    }
+
+    fn to_json(&self) -> Value {
+        let entered = self.in_force();
+        json!({
+            "locked": entered.is_some(),
+            "since": entered.map(|entered| rfc3339(entered.at)),
+            "reason": entered.map(|entered| &entered.reason),
+            "findings": self.findings,
+            "steps": self.steps,
+        })
+    }
+
+    fn print(&self) {
+        match self.in_force() {
+            Some(entered) => {
+                say(format_args!("LOCKED DOWN since {} (AUD-009)", rfc3339(entered.at)));
+                say(&entered.reason);
+            }
+            None => say("The ledger is not locked down."),
+        }
+        for finding in &self.findings {
+            let text = |name: &str| finding[name].as_str().unwrap_or_default();
+            let row = finding["id"].as_i64().map_or_else(String::new, |id| format!(" row {id}"));
+            let (kind, chain, detail) = (text("kind"), text("chain"), text("detail"));
+            say(format_args!("\n{}\n  {kind}: {chain}{row}: {detail}", text("finding_id")));
+        }
+        if !self.steps.is_empty() {
+            say("");
+        }
+        for step in &self.steps {
+            let LockdownLine { lockdown_id, action, actor, reason, .. } = step;
+            let at = rfc3339(step.at);
+            say(format_args!("{at}  lockdown {lockdown_id}  {action} by {actor}: {reason}"));
+        }
+    }
+}

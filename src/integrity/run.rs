@@ -1,0 +1,119 @@
+//! A check from its start to its consequences: one at a time, put on record, and a lockdown where
+//! something does not add up. The same for the service, its API and the command line.
+
+use serde_json::{Value as Json, json};
+
+use super::guards::GUARDS;
+use super::verify::{ChainReport, Progress, Report, Scope, Verdict, listed_json, verify};
+use crate::appender::append_alone;
+use crate::chains::security_events::{EventType, NewSecurityEvent};
+use crate::clock::Clock;
+use crate::store::checks::insert_checks;
+use crate::store::guards::remember_drift;
+use crate::store::lockdown::{Entered, enter_lockdown};
+use crate::store::read::try_lock_checks;
+use crate::store::{Database, StoreError};
+
+/// A check that was run.
+#[derive(Clone, Debug)]
+pub struct CheckDone {
+    /// What it found.
+    pub report: Report,
+    /// What could not be done about it, for people.
+    pub notes: Vec<String>,
+    /// The lockdown that it entered, or found in force.
+    pub lockdown: Option<Entered>,
+}
+
+/// Runs a check and does what follows from it; `None` where another one is running.
+///
+/// An error means that no chain could be looked at. What could not be recorded is a note: the
+/// verdict stands all the same.
+pub async fn run_check(
+    database: &Database,
+    scope: Scope,
+    clock: Clock,
+    progress: &mut dyn Progress,
+) -> Result<Option<CheckDone>, StoreError> {
+    let Some(_lock) = try_lock_checks(database).await? else { return Ok(None) };
+    let report = verify(database, scope, clock.new_id(), progress).await?;
+    let mut notes = report.notes.clone();
+    // Before anything else: nothing more is sealed on top of what does not add up.
+    let lockdown = match report.verdict() {
+        Verdict::Tampered => lock_down(&report, database, &mut notes).await,
+        _ => None,
+    };
+    record(&report, database, clock, &mut notes).await;
+    Ok(Some(CheckDone { report, notes, lockdown }))
+}
+
+async fn lock_down(
+    report: &Report,
+    database: &Database,
+    notes: &mut Vec<String>,
+) -> Option<Entered> {
+    let new: Vec<Json> = of_rows(report)
+        .flat_map(|chain| &chain.findings)
+        .filter(|listed| !listed.acknowledged)
+        .map(listed_json)
+        .collect();
+    let count: u64 = of_rows(report).map(ChainReport::new_findings).sum();
+    let first = new.first().map_or_else(String::new, |first| {
+        let text = |name: &str| first[name].as_str().unwrap_or_default().to_owned();
+        format!(", the first: {} in {}, {}", text("kind"), text("chain"), text("detail"))
+    });
+    let findings = if count == 1 { "finding" } else { "findings" };
+    let reason = format!("check {}: {count} {findings}{first}", report.run_id);
+    match enter_lockdown(database, &reason, &new.into(), database.user()).await {
+        Ok(entered) => {
+            if entered.is_new {
+                tracing::error!(lockdown = entered.id, reason, "AUD-009: L6 lockdown");
+            }
+            Some(entered)
+        }
+        Err(error) => {
+            notes.push(format!("the ledger could not be locked down: {error}"));
+            None
+        }
+    }
+}
+
+fn of_rows(report: &Report) -> impl Iterator<Item = &ChainReport> {
+    report.chains.iter().filter(|chain| chain.chain != GUARDS)
+}
+
+/// Keeps the result, and a security event where something new does not add up.
+async fn record(report: &Report, database: &Database, clock: Clock, notes: &mut Vec<String>) {
+    if let Err(error) = insert_checks(database, &report.records()).await {
+        notes.push(format!("the check could not be recorded: {error}"));
+    }
+    let guards: Vec<_> = report.guards().into_iter().collect();
+    for (event_type, reports) in
+        [(EventType::IntegrityFailure, of_rows(report).collect()), (EventType::GuardDrift, guards)]
+    {
+        let findings: u64 = reports.iter().map(|chain| chain.new_findings()).sum();
+        if findings == 0 {
+            continue;
+        }
+        let listed = reports.iter().flat_map(|chain| &chain.findings);
+        let first = listed.filter(|listed| !listed.acknowledged).take(10);
+        let event = NewSecurityEvent {
+            event_type,
+            actor: database.user().to_owned(),
+            subject: Some(format!("check {}", report.run_id)),
+            details: json!({
+                "findings": findings,
+                "first": first.map(listed_json).collect::<Vec<_>>(),
+            }),
+            source_ip: None,
+        };
+        if let Err(error) = append_alone(database, event, clock).await {
+            notes.push(format!("the finding could not be recorded as a security event: {error}"));
+        }
+    }
+    if report.guards().is_some_and(|guards| guards.rows > 0)
+        && let Err(error) = remember_drift(database).await
+    {
+        notes.push(format!("the drift of guards could not be kept: {error}"));
+    }
+}

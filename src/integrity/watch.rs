@@ -1,0 +1,149 @@
+//! What the service does by itself: checks the ledger from time to time, and at once when an append
+//! shows that something does not add up; records refused attempts; and looks for lockdowns that
+//! others enter.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ledger_verifier::Finding;
+use metrics::{counter, gauge};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+use super::lockdown::LockdownState;
+use super::run::run_check;
+use super::verify::{Progress, Scope, Verdict};
+use crate::clock::Clock;
+use crate::store::checks::is_check_due;
+use crate::store::lockdown::record_refusals;
+use crate::store::{Database, StoreError};
+
+/// How often is looked whether a check is due: another service may have made it.
+const LOOK_FOR_CHECKS: Duration = Duration::from_secs(10);
+/// The least time between two checks that appends ask for.
+const BETWEEN_ALARMS: Duration = Duration::from_secs(60);
+const LOOK_FOR_REFUSALS: Duration = Duration::from_secs(5);
+const LOOK_FOR_LOCKDOWNS: Duration = Duration::from_secs(1);
+
+/// What is watched.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// The ledger, with the service's login.
+    pub database: Database,
+    /// The service's clock.
+    pub clock: Clock,
+    /// How often the whole ledger is checked, by whichever service; `None` for never.
+    pub check_every: Option<Duration>,
+    /// Told when an append shows that the ledger contradicts itself.
+    pub alarm: Arc<Notify>,
+    /// What is known of lockdowns.
+    pub lockdown: LockdownState,
+}
+
+/// Starts to watch. It ends when the set is dropped.
+pub fn watch(watched: &Watched) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(check_on_schedule(watched.clone()));
+    tasks.spawn(check_on_alarm(watched.clone()));
+    tasks.spawn(look_for_refusals(watched.database.clone()));
+    tasks.spawn(look_for_lockdowns(watched.lockdown.clone()));
+    tasks
+}
+
+async fn check_on_schedule(watched: Watched) {
+    let Some(every) = watched.check_every else { return };
+    let mut ticks = interval(LOOK_FOR_CHECKS.min(every));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match is_check_due(&watched.database, every).await {
+            Ok(true) => check(&watched).await,
+            Ok(false) => {}
+            Err(error) => cannot("see whether a check is due", &error),
+        }
+    }
+}
+
+async fn check_on_alarm(watched: Watched) {
+    loop {
+        watched.alarm.notified().await;
+        let started = Instant::now();
+        tracing::error!("an append contradicts the ledger: checking it");
+        check(&watched).await;
+        // However many appends fail meanwhile, they ask for one check.
+        sleep(BETWEEN_ALARMS.saturating_sub(started.elapsed())).await;
+    }
+}
+
+/// Nobody watches a check of the service's own: what it finds is on record.
+#[derive(Debug)]
+pub struct Quiet;
+
+impl Progress for Quiet {
+    fn compared(&mut self, _: u64, _: u64) {}
+    fn found(&mut self, finding: &Finding, acknowledged: bool) {
+        if !acknowledged {
+            tracing::error!(%finding, "the ledger does not add up");
+        }
+    }
+}
+
+async fn check(watched: &Watched) {
+    let checked = run_check(&watched.database, Scope::Ledger, watched.clock, &mut Quiet).await;
+    let verdict = match checked {
+        Ok(None) => return,
+        Ok(Some(done)) => {
+            for note in &done.notes {
+                tracing::warn!("{note}");
+            }
+            let (rows, verdict) = (done.report.rows(), done.report.verdict());
+            let duration_ms = done.report.duration.as_secs_f64() * 1e3;
+            tracing::info!(rows, duration_ms, verdict = verdict.name(), "checked the ledger");
+            gauge!("ledger_check_seconds").set(done.report.duration.as_secs_f64());
+            if verdict != Verdict::Unfinished {
+                let now = watched.clock.now().timestamp();
+                gauge!("ledger_last_check_timestamp_seconds").set(as_f64(now));
+            }
+            verdict.name()
+        }
+        Err(error) => {
+            cannot("check the ledger", &error);
+            Verdict::Unfinished.name()
+        }
+    };
+    counter!("ledger_checks_total", "verdict" => verdict).increment(1);
+}
+
+/// Seconds since 1970 are exact in a double for many millions of years.
+#[expect(clippy::cast_precision_loss, reason = "see above")]
+fn as_f64(seconds: i64) -> f64 {
+    seconds as f64
+}
+
+async fn look_for_refusals(database: Database) {
+    let mut ticks = interval(LOOK_FOR_REFUSALS);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match record_refusals(&database).await {
+            Ok(0) => {}
+            Ok(events) => {
+                tracing::error!(events, "somebody tried to change the ledger and was refused");
+                counter!("ledger_refused_changes_total").increment(events.unsigned_abs().into());
+            }
+            Err(error) => cannot("record refused attempts", &error),
+        }
+    }
+}
+
+async fn look_for_lockdowns(lockdown: LockdownState) {
+    loop {
+        lockdown.current().await;
+        sleep(LOOK_FOR_LOCKDOWNS).await;
+    }
+}
+
+fn cannot(what: &str, error: &StoreError) {
+    tracing::warn!(%error, "cannot {what} now");
+}

@@ -1,0 +1,158 @@
+//! The way out of quarantine: the kept bytes are mapped again, as their source is set up now.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use ledger_verifier::Value;
+use ledger_verifier::chain::QUARANTINED_DELIVERIES;
+use serde_json::json;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::auth::{Authenticated, Method};
+use super::mapping::map_signal;
+use super::{Delivery, Fault, Reason, Source};
+use crate::appender::{AppendError, Appender};
+use crate::chains::security_events::{EventType, NewSecurityEvent};
+use crate::chains::{Appended, Lockdown, Receipt};
+use crate::clock::Clock;
+use crate::store::StoreError;
+use crate::store::pool::Pool;
+use crate::store::rows::{StoredRow, find_row};
+
+/// A delivery that became a signal.
+#[derive(Debug)]
+pub struct Released {
+    /// Whether the signal was recorded now.
+    pub is_new: bool,
+    /// Its correlation id.
+    pub correlation_id: Uuid,
+    /// Where it stands.
+    pub receipt: Receipt,
+}
+
+/// A delivery stays in quarantine.
+#[derive(Debug, thiserror::Error)]
+pub enum ReleaseError {
+    /// There is none of this id.
+    #[error("there is no such delivery")]
+    NoDelivery,
+    /// Its source is not set up any more.
+    #[error("the source {0} is not set up")]
+    NoSource(String),
+    /// Its row is not what it was: somebody has changed it.
+    #[error("the delivery cannot be read any more")]
+    Unreadable,
+    /// Still no signal can be made of it.
+    #[error("{}", .0.detail)]
+    Fault(Fault),
+    /// The ledger is locked down.
+    #[error("{0}")]
+    Locked(Lockdown),
+    /// It cannot be recorded now.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// It cannot be read now.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Makes a signal of a quarantined delivery, and puts on record who did it. Repeating it is
+/// harmless: the signal's key is that of the delivery.
+pub async fn release(
+    id: i64,
+    actor: &str,
+    sources: &HashMap<String, Arc<Source>>,
+    reads: &Pool,
+    appender: &Appender,
+    clock: Clock,
+    deadline: Instant,
+) -> Result<Released, ReleaseError> {
+    let row = find_row(reads, &QUARANTINED_DELIVERIES, id).await?;
+    let row = row.ok_or(ReleaseError::NoDelivery)?;
+    let kept = Kept::read(&row).ok_or(ReleaseError::Unreadable)?;
+    let source =
+        sources.get(&kept.source).cloned().ok_or(ReleaseError::NoSource(kept.source.clone()))?;
+    let delivery = kept.into_delivery(source);
+    let signal = map_signal(&delivery, clock.new_id()).map_err(ReleaseError::Fault)?;
+    let (signal_id, correlation_id) = (signal.signal_id.clone(), signal.correlation_id);
+    let released = match appender.append(signal, deadline).await? {
+        Appended::Recorded(receipt) => Released { is_new: true, correlation_id, receipt },
+        Appended::Duplicate(existing) => Released {
+            is_new: false,
+            correlation_id: existing.correlation_id.unwrap_or(correlation_id),
+            receipt: existing.receipt,
+        },
+        Appended::Conflict(_) => {
+            let rule = "was recorded before with another body";
+            let reason = Reason::ConflictingDuplicate;
+            return Err(ReleaseError::Fault(Fault::of_field(reason, "signal_id", rule)));
+        }
+        Appended::Locked(lockdown) => return Err(ReleaseError::Locked(lockdown)),
+        Appended::UnknownReference(_) => unreachable!("a signal names no other row"),
+    };
+    let event = NewSecurityEvent {
+        event_type: EventType::QuarantineReleased,
+        actor: actor.to_owned(),
+        subject: Some(format!("quarantined delivery {id}")),
+        details: json!({
+            "quarantine_id": id,
+            "signal_row_id": released.receipt.id.0,
+            "signal_id": signal_id,
+            "correlation_id": released.correlation_id,
+            "duplicate": !released.is_new,
+        }),
+        source_ip: None,
+    };
+    appender.append(event, deadline).await?;
+    Ok(released)
+}
+
+/// What a quarantined row says of its delivery.
+struct Kept {
+    source: String,
+    body: Vec<u8>,
+    content_type: Option<String>,
+    source_ip: IpAddr,
+    method: Method,
+    received_at: DateTime<Utc>,
+}
+
+impl Kept {
+    fn read(row: &StoredRow) -> Option<Self> {
+        let text = |column| match row.value(column) {
+            Some(Value::Text(text)) => Some(text.to_string()),
+            _ => None,
+        };
+        let Some(Value::Bytes(body)) = row.value("body") else { return None };
+        let Some(&Value::Inet(source_ip)) = row.value("source_ip") else { return None };
+        let Some(&Value::Timestamp(received_at)) = row.value("received_at") else { return None };
+        Some(Self {
+            source: text("source")?,
+            body: body.to_vec(),
+            content_type: text("content_type"),
+            source_ip,
+            method: Method::by_name(&text("auth_method")?)?,
+            received_at: DateTime::from_timestamp_micros(received_at)?,
+        })
+    }
+
+    /// As it came in, but for what quarantine does not keep: a `webhook-id`, and the name of an API
+    /// key, in whose place the source's stands.
+    fn into_delivery(self, source: Arc<Source>) -> Delivery {
+        Delivery {
+            authenticated: Authenticated {
+                method: self.method,
+                recorded_by: source.name.clone(),
+                webhook_id: None,
+            },
+            source,
+            body: self.body.into(),
+            content_type: self.content_type,
+            source_ip: self.source_ip,
+            received_at: self.received_at,
+        }
+    }
+}
