@@ -7,6 +7,7 @@ use audit_ledger::appender::{Appender, BatchSettings};
 use audit_ledger::clock::Clock;
 use audit_ledger::config::RateSettings;
 use audit_ledger::http::{self, RateLimits, Readiness, Service};
+use audit_ledger::integrity::lockdown::LockdownState;
 use audit_ledger::keys::Keyring;
 use audit_ledger::store::Database;
 use audit_ledger::store::pool::Pool;
@@ -91,12 +92,15 @@ impl Server {
     ) -> Self {
         let (appender, writer) = Appender::start(database.clone(), BatchSettings::default(), clock);
         let secret = String::from_utf8(sources[0].secrets[0].bytes().to_vec()).unwrap();
+        let reads = Pool::of(&database, http::READ_CONNECTIONS);
         let service = Service {
             appender,
             clock,
             sources: Service::by_name(sources),
             trusted_proxies,
-            reads: Pool::of(&database, http::READ_CONNECTIONS),
+            lockdown: LockdownState::of(&reads),
+            database: database.clone(),
+            reads,
             keyring: Keyring::of(&database),
             limits: RateLimits::new(rates),
             readiness: Readiness::of(database),
