@@ -332,8 +332,13 @@ BEGIN
             WHEN wanted.type NOT IN ('boolean'::regtype, 'bigint'::regtype, 'integer'::regtype,
                                      'numeric'::regtype) AND kind <> 'string'
                 THEN 'is not a string'
+            WHEN literal = '' AND wanted.name NOT LIKE '%\_text' AND wanted.type <> 'bytea'::regtype
+                THEN 'is empty'
             WHEN wanted.type = 'varchar'::regtype AND char_length(literal) > wanted.modifier
                 THEN format('has more than %s characters', wanted.modifier)
+            WHEN wanted.type = 'uuid'::regtype
+                 AND literal !~ '^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$'
+                THEN 'is not a UUID'
             WHEN wanted.type = 'timestamptz'::regtype AND literal !~ (
                  '^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?'
                  '(Z|[+-][0-9]{2}:[0-9]{2})$')

@@ -1,20 +1,86 @@
 //! The rows that the service makes. What a chain consists of stands in `ledger_verifier::chain`;
 //! here each chain has a type with a field for each column, and nothing else knows their order.
 
+pub mod ai_debates;
+pub mod constraints;
+pub mod order_events;
+pub mod order_execution;
 pub mod quarantined_deliveries;
 pub mod security_events;
 pub mod signals;
 
 use std::borrow::Cow;
+use std::fmt;
 
 use chrono::{DateTime, Utc};
-use ledger_verifier::chain::{QUARANTINED_DELIVERIES, SECURITY_EVENTS, SIGNALS};
+use ledger_verifier::chain::{
+    AI_DEBATES, ORDER_EVENTS, ORDER_EXECUTION, QUARANTINED_DELIVERIES, SECURITY_EVENTS, SIGNALS,
+};
 use ledger_verifier::{Chain, LeafIndex, RowHash, RowId, Value};
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 /// The chains that the migrations make, in the order of `ledger_chains()` in SQL.
-pub static IN_LEDGER: [&Chain; 3] = [&SIGNALS, &SECURITY_EVENTS, &QUARANTINED_DELIVERIES];
+pub static IN_LEDGER: [&Chain; 6] = [
+    &SIGNALS,
+    &AI_DEBATES,
+    &ORDER_EXECUTION,
+    &ORDER_EVENTS,
+    &SECURITY_EVENTS,
+    &QUARANTINED_DELIVERIES,
+];
+
+/// A chain whose rows clients write as they are.
+#[derive(Debug)]
+pub struct ClientChain {
+    /// The chain.
+    pub chain: &'static Chain,
+    /// The row of another chain that a row names.
+    reference: fn(&[Value<'_>]) -> Option<Reference>,
+    /// The first constraint of the table that a row violates, as far as its own columns tell.
+    violated: fn(&[Value<'_>]) -> Option<&'static str>,
+}
+
+/// The chains whose rows clients write as they are.
+pub static WRITTEN_BY_CLIENTS: [&ClientChain; 3] =
+    [&ai_debates::CLIENT_CHAIN, &order_execution::CLIENT_CHAIN, &order_events::CLIENT_CHAIN];
+
+/// That a row names one of another chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// The other row.
+    pub target: Target,
+    /// The foreign key.
+    pub constraint: &'static str,
+}
+
+/// A row that others name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// The signal with this correlation id.
+    Signal(Uuid),
+    /// The order with this id.
+    Order(RowId),
+}
+
+impl ClientChain {
+    /// A row of these values, or the name of the constraint that refuses it.
+    pub fn new_row(
+        &self,
+        values: Vec<Value<'static>>,
+        identity: Identity,
+    ) -> Result<NewRow, &'static str> {
+        match (self.violated)(&values) {
+            Some(constraint) => Err(constraint),
+            None => Ok(NewRow {
+                chain: self.chain,
+                reference: (self.reference)(&values),
+                values,
+                identity,
+            }),
+        }
+    }
+}
 
 /// A row that is not in the ledger yet: it has no id, time, link or hash.
 #[derive(Clone, Debug)]
@@ -25,6 +91,8 @@ pub struct NewRow {
     pub values: Vec<Value<'static>>,
     /// What makes another row the same one.
     pub identity: Identity,
+    /// The row of another chain that it names, which must be there.
+    pub reference: Option<Reference>,
 }
 
 impl NewRow {
@@ -36,11 +104,17 @@ impl NewRow {
         }
     }
 
+    /// Whether its chain takes no rows in a lockdown. The others stay open, so that what happens
+    /// meanwhile is on record.
+    pub fn stops_in_lockdown(&self) -> bool {
+        ![SECURITY_EVENTS.name, QUARANTINED_DELIVERIES.name].contains(&self.chain.name)
+    }
+
     /// When a signal was received.
     pub fn received_at(&self) -> Option<DateTime<Utc>> {
         match &self.identity {
             Identity::Signal { received_at, .. } => Some(*received_at),
-            Identity::Delivery { .. } | Identity::Unique => None,
+            Identity::Delivery { .. } | Identity::Request { .. } | Identity::Unique => None,
         }
     }
 
@@ -85,6 +159,15 @@ pub enum Identity {
         /// SHA-256 of the body.
         content: [u8; 32],
     },
+    /// A request with an `Idempotency-Key`: the same body is a duplicate, another one a conflict.
+    Request {
+        /// The API key's name.
+        recorded_by: String,
+        /// The idempotency key.
+        key: String,
+        /// SHA-256 of the body.
+        content: [u8; 32],
+    },
 }
 
 /// Where a row stands in the ledger. Every write answers with one, after the commit.
@@ -123,6 +206,25 @@ pub enum Appended {
     Duplicate(Existing),
     /// Its key is taken by a row of other content; nothing was appended.
     Conflict(Existing),
+    /// The ledger is locked down; nothing was appended.
+    Locked(Lockdown),
+    /// The row that it names is not there; nothing was appended. Holds the constraint's name.
+    UnknownReference(&'static str),
+}
+
+/// L6 lockdown (AUD-009): the ledger takes no row of the business chains.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lockdown {
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// Why.
+    pub reason: String,
+}
+
+impl fmt::Display for Lockdown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the ledger is locked down since {}: {}", rfc3339(self.since), self.reason)
+    }
 }
 
 /// A row that was there before.
@@ -168,4 +270,28 @@ fn optional_text(value: Option<impl Into<Cow<'static, str>>>) -> Value<'static> 
 
 fn timestamp(instant: DateTime<Utc>) -> Value<'static> {
     Value::Timestamp(instant.timestamp_micros())
+}
+
+/// The largest document that a row holds, in bytes.
+const MAX_DOCUMENT_BYTES: usize = 1 << 20;
+
+fn is_oversized(document: &Value<'_>) -> bool {
+    matches!(document, Value::Document(text) if text.len() > MAX_DOCUMENT_BYTES)
+}
+
+fn is_none_of(value: &Value<'_>, known: &[&str]) -> bool {
+    matches!(value, Value::Text(text) if !known.contains(&text.as_ref()))
+}
+
+fn is_not_positive(value: &Value<'_>) -> bool {
+    matches!(value, Value::Decimal(..=0))
+}
+
+fn names_signal(correlation_id: &Value<'_>, constraint: &'static str) -> Option<Reference> {
+    match correlation_id {
+        Value::Uuid(bytes) => {
+            Some(Reference { target: Target::Signal(Uuid::from_bytes(*bytes)), constraint })
+        }
+        _ => None,
+    }
 }

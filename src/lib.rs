@@ -13,6 +13,7 @@ pub mod integrity;
 pub mod keys;
 pub mod open;
 pub mod postgres;
+pub mod rows;
 pub mod serve;
 pub mod store;
 pub mod webhook;

@@ -45,6 +45,8 @@ pub enum Reason {
     PrecisionLoss,
     /// Another delivery with other content has the same `signal_id`.
     ConflictingDuplicate,
+    /// The ledger was locked down.
+    Lockdown,
 }
 
 impl Reason {
@@ -61,6 +63,7 @@ impl Reason {
             Self::TooLong => "too_long",
             Self::PrecisionLoss => "precision_loss",
             Self::ConflictingDuplicate => "conflicting_duplicate",
+            Self::Lockdown => "lockdown",
         }
     }
 }
@@ -77,11 +80,11 @@ pub struct Fault {
 }
 
 impl Fault {
-    fn of_body(reason: Reason, detail: impl Into<String>) -> Self {
+    pub(crate) fn of_body(reason: Reason, detail: impl Into<String>) -> Self {
         Self { reason, field: None, detail: detail.into() }
     }
 
-    fn of_field(reason: Reason, field: &str, rule: impl std::fmt::Display) -> Self {
+    pub(crate) fn of_field(reason: Reason, field: &str, rule: impl std::fmt::Display) -> Self {
         Self { reason, field: Some(field.to_owned()), detail: format!("{field} {rule}") }
     }
 }
@@ -175,6 +178,11 @@ async fn record_or_quarantine(
             );
             quarantine(delivery, fault, existing.correlation_id, appender, deadline).await
         }
+        Ok(Appended::Locked(lockdown)) => {
+            let fault = Fault::of_body(Reason::Lockdown, lockdown.to_string());
+            quarantine(delivery, fault, None, appender, deadline).await
+        }
+        Ok(Appended::UnknownReference(_)) => unreachable!("a signal names no other row"),
         // What the mapping did not see and only PostgreSQL finds at fault.
         Err(AppendError::Refused { sqlstate, constraint }) => {
             let rule = constraint.unwrap_or(sqlstate);
@@ -208,6 +216,9 @@ async fn quarantine(
     let receipt = match appender.append(kept, deadline).await? {
         Appended::Recorded(receipt) => receipt,
         Appended::Duplicate(existing) | Appended::Conflict(existing) => existing.receipt,
+        Appended::Locked(_) | Appended::UnknownReference(_) => {
+            unreachable!("quarantine stays open and names no other row")
+        }
     };
     Ok(Outcome::Quarantined { fault, duplicate_of, receipt })
 }

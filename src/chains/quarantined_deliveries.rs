@@ -56,6 +56,6 @@ impl From<NewQuarantinedDelivery> for NewRow {
             timestamp(delivery.received_at),
             Value::Null,
         ];
-        Self { chain: &QUARANTINED_DELIVERIES, values, identity }
+        Self { chain: &QUARANTINED_DELIVERIES, values, identity, reference: None }
     }
 }

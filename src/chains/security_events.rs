@@ -61,6 +61,6 @@ impl From<NewSecurityEvent> for NewRow {
             event.source_ip.map_or(Value::Null, Value::Inet),
             Value::Null,
         ];
-        Self { chain: &SECURITY_EVENTS, values, identity: Identity::Unique }
+        Self { chain: &SECURITY_EVENTS, values, identity: Identity::Unique, reference: None }
     }
 }

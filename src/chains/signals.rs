@@ -88,6 +88,6 @@ impl From<NewSignal> for NewRow {
             timestamp(signal.received_at),
             Value::Null,
         ];
-        Self { chain: &SIGNALS, values, identity }
+        Self { chain: &SIGNALS, values, identity, reference: None }
     }
 }

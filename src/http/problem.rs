@@ -18,6 +18,10 @@ tokio::task_local! {
 pub enum Code {
     /// AUD-001: a number would lose digits.
     PrecisionLoss,
+    /// AUD-008: the row that is named is not there.
+    UnknownReference,
+    /// AUD-009: the ledger is locked down.
+    Lockdown,
     /// SEC-001: no signature.
     SignatureMissing,
     /// SEC-003: a signature that does not fit.
@@ -62,6 +66,10 @@ impl Code {
             Self::PrecisionLoss => {
                 ("AUD-001", StatusCode::UNPROCESSABLE_ENTITY, "A number would lose digits")
             }
+            Self::UnknownReference => {
+                ("AUD-008", StatusCode::UNPROCESSABLE_ENTITY, "The row that is named is not there")
+            }
+            Self::Lockdown => ("AUD-009", StatusCode::LOCKED, "The ledger is locked down"),
             Self::SignatureMissing => {
                 ("SEC-001", StatusCode::UNAUTHORIZED, "The signature is missing")
             }

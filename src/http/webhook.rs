@@ -75,6 +75,8 @@ pub(super) struct WebhookAnswer {
          body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "No signal can be made of the body (AUD-001, VAL-001, VAL-002); kept in quarantine.",
          body = Problem, content_type = "application/problem+json"),
+        (status = 423, description = "The ledger is locked down (AUD-009); kept in quarantine, to be released later.",
+         body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "Too many requests (LIM-002); nothing is kept.",
          body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "Something unforeseen (SYS-002).",
@@ -247,6 +249,7 @@ fn status_of(reason: Reason) -> (Code, StatusCode) {
         }
         Reason::PrecisionLoss => Code::PrecisionLoss,
         Reason::ConflictingDuplicate => return (Code::Conflict, StatusCode::CONFLICT),
+        Reason::Lockdown => return (Code::Lockdown, StatusCode::LOCKED),
     };
     (code, StatusCode::UNPROCESSABLE_ENTITY)
 }

@@ -1,20 +1,20 @@
 //! The transaction that appends: the only place that writes to a chain.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+mod known;
+mod plan;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use ledger_verifier::chain::{QUARANTINED_DELIVERIES, SIGNALS};
 use ledger_verifier::row::{RowError, row_hash_in};
 use ledger_verifier::{Chain, LeafIndex, RowHash, RowId, Value};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Connection, Row};
-use uuid::Uuid;
+
+use known::{Known, hash};
+use plan::{Decision, outcomes, plan};
 
 use super::copy::{CopyEncoder, copy_columns};
 use super::{Database, InStatement, StoreError, says_rolled_back};
-use crate::chains::signals::SAME_BYTES;
-use crate::chains::{Appended, Existing, Identity, NewRow, Receipt};
+use crate::chains::{Appended, Identity, Lockdown, NewRow, Receipt};
 use crate::clock::Clock;
 
 /// The most that the service's clock and the database's may differ.
@@ -85,10 +85,15 @@ impl AppendConnection {
                 difference.num_seconds()
             )));
         }
-        let mut known = self.find_signals(rows).await?;
-        known.extend(self.find_deliveries(rows).await?);
+        let lockdown = ledger.lockdown.take();
+        let wanted: Vec<_> = rows
+            .iter()
+            .copied()
+            .filter(|row| lockdown.is_none() || !row.stops_in_lockdown())
+            .collect();
+        let known = Known::find(&mut self.connection, &wanted).await?;
 
-        let plan = plan(rows, known);
+        let plan = plan(rows, known, lockdown.as_ref());
         let receipts = ledger.assign(rows, &plan)?;
         for (chain, encoder) in ledger.copies {
             let statement = format!(
@@ -100,8 +105,47 @@ impl AppendConnection {
             copy.send(encoder.finish()).await.in_statement("append")?;
             copy.finish().await.in_statement("append")?;
         }
+        self.keep_requests(rows, &receipts).await?;
         let witness = receipts.iter().flatten().next().cloned();
-        Ok(Prepared { outcomes: outcomes(rows, plan, &receipts), witness })
+        Ok(Prepared { outcomes: outcomes(rows, plan, &receipts, lockdown.as_ref()), witness })
+    }
+
+    /// Keeps the idempotency keys of the requests whose rows are new.
+    async fn keep_requests(
+        &mut self,
+        rows: &[&NewRow],
+        receipts: &[Option<Receipt>],
+    ) -> Result<(), StoreError> {
+        let (mut recorders, mut chains, mut keys) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut contents, mut ids) = (Vec::new(), Vec::new());
+        for (row, receipt) in rows.iter().zip(receipts) {
+            if let (Identity::Request { recorded_by, key, content }, Some(receipt)) =
+                (&row.identity, receipt)
+            {
+                recorders.push(recorded_by.as_str());
+                chains.push(row.chain.name);
+                keys.push(key.as_str());
+                contents.push(content.as_slice());
+                ids.push(receipt.id.0);
+            }
+        }
+        if ids.is_empty() {
+            return Ok(());
+        }
+        sqlx::query(
+            "/* keep_requests */
+             INSERT INTO public.idempotency_keys (recorded_by, chain, key, request_sha256, id)
+             SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::bigint[])",
+        )
+        .bind(recorders)
+        .bind(chains)
+        .bind(keys)
+        .bind(contents)
+        .bind(ids)
+        .execute(&mut self.connection)
+        .await
+        .in_statement("keep_requests")?;
+        Ok(())
     }
 
     /// Commits. Durability point: only after [`Committed::Yes`] may anyone be told.
@@ -171,7 +215,7 @@ impl AppendConnection {
         // see the head.
         let statement = format!(
             "/* begin */ BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
-             SELECT chain, id, row_hash, created_at, next_leaf, clock
+             SELECT chain, id, row_hash, created_at, next_leaf, clock, locked_since, lock_reason
              FROM public.ledger_begin_append(ARRAY[{}]::text[])",
             names.join(", ")
         );
@@ -191,236 +235,13 @@ impl AppendConnection {
         let heads = self.begin(&chains).await?;
         Ledger::read(&chains, &heads)
     }
-
-    async fn find_signals(&mut self, rows: &[&NewRow]) -> Result<Known, StoreError> {
-        let (mut recorders, mut ids) = (Vec::new(), Vec::new());
-        for row in rows {
-            if let Identity::Signal { recorded_by, signal_id, neighbours, .. } = &row.identity {
-                for id in std::iter::once(signal_id).chain(neighbours) {
-                    recorders.push(recorded_by.as_str());
-                    ids.push(id.as_str());
-                }
-            }
-        }
-        if ids.is_empty() {
-            return Ok(Known::new());
-        }
-        let found = sqlx::query(
-            "/* find_signals */
-             SELECT s.recorded_by, s.signal_id, s.correlation_id, s.received_at,
-                    pg_catalog.sha256(pg_catalog.convert_to(s.raw_payload_text, 'UTF8')) AS content,
-                    s.id, s.prev_hash::text, s.row_hash::text, s.created_at, l.leaf_index
-             FROM unnest($1::text[], $2::text[]) AS k (recorded_by, signal_id)
-             CROSS JOIN LATERAL (
-                 SELECT * FROM public.signals AS t
-                 WHERE t.recorded_by = k.recorded_by AND t.signal_id = k.signal_id LIMIT 1) AS s
-             CROSS JOIN LATERAL (
-                 SELECT t.leaf_index FROM public.ledger_log AS t
-                 WHERE t.chain = 'signals' AND t.id = s.id LIMIT 1) AS l",
-        )
-        .bind(recorders)
-        .bind(ids)
-        .fetch_all(&mut self.connection)
-        .await
-        .in_statement("find_signals")?;
-        let key =
-            |row: &PgRow| Ok(Key::Signal(row.try_get("recorded_by")?, row.try_get("signal_id")?));
-        let correlation_id = |row: &PgRow| row.try_get("correlation_id");
-        known(&found, &SIGNALS, key, correlation_id).in_statement("find_signals")
-    }
-
-    async fn find_deliveries(&mut self, rows: &[&NewRow]) -> Result<Known, StoreError> {
-        let (mut sources, mut reasons, mut contents) = (Vec::new(), Vec::new(), Vec::new());
-        for row in rows {
-            if let Identity::Delivery { source, reason, content } = &row.identity {
-                sources.push(source.as_str());
-                reasons.push(*reason);
-                contents.push(content.as_slice());
-            }
-        }
-        if sources.is_empty() {
-            return Ok(Known::new());
-        }
-        let found = sqlx::query(
-            "/* find_deliveries */
-             SELECT q.source, q.reason, pg_catalog.sha256(q.body) AS content, q.received_at,
-                    q.id, q.prev_hash::text, q.row_hash::text, q.created_at, l.leaf_index
-             FROM unnest($1::text[], $2::text[], $3::bytea[]) AS k (source, reason, content)
-             CROSS JOIN LATERAL (
-                 SELECT * FROM public.quarantined_deliveries AS t
-                 WHERE t.source = k.source AND t.reason = k.reason
-                   AND pg_catalog.sha256(t.body) = k.content LIMIT 1) AS q
-             CROSS JOIN LATERAL (
-                 SELECT t.leaf_index FROM public.ledger_log AS t
-                 WHERE t.chain = 'quarantined_deliveries' AND t.id = q.id LIMIT 1) AS l",
-        )
-        .bind(sources)
-        .bind(reasons)
-        .bind(contents)
-        .fetch_all(&mut self.connection)
-        .await
-        .in_statement("find_deliveries")?;
-        let key = |row: &PgRow| {
-            Ok(Key::Delivery(
-                row.try_get("source")?,
-                row.try_get("reason")?,
-                row.try_get("content")?,
-            ))
-        };
-        known(&found, &QUARANTINED_DELIVERIES, key, |_| Ok(None)).in_statement("find_deliveries")
-    }
-}
-
-/// The rows that were found, by what they are recognised by.
-fn known(
-    found: &[PgRow],
-    chain: &'static Chain,
-    key: impl Fn(&PgRow) -> Result<Key, sqlx::Error>,
-    correlation_id: impl Fn(&PgRow) -> Result<Option<Uuid>, sqlx::Error>,
-) -> Result<Known, sqlx::Error> {
-    found
-        .iter()
-        .map(|row| {
-            let receipt = receipt(chain, row)?;
-            let stored = Stored::Before {
-                content: row.try_get("content")?,
-                received_at: row.try_get("received_at")?,
-                existing: Existing { receipt, correlation_id: correlation_id(row)? },
-            };
-            Ok((key(row)?, stored))
-        })
-        .collect()
-}
-
-fn receipt(chain: &'static Chain, row: &PgRow) -> Result<Receipt, sqlx::Error> {
-    Ok(Receipt {
-        chain: chain.name.into(),
-        id: RowId(row.try_get("id")?),
-        leaf_index: LeafIndex(row.try_get::<i64, _>("leaf_index")?.unsigned_abs()),
-        row_hash: hash(row, "row_hash")?,
-        prev_hash: hash(row, "prev_hash")?,
-        created_at: row.try_get("created_at")?,
-    })
-}
-
-fn hash(row: &PgRow, column: &str) -> Result<RowHash, sqlx::Error> {
-    let text: &str = row.try_get(column)?;
-    text.parse().map_err(|error| sqlx::Error::ColumnDecode {
-        index: column.to_owned(),
-        source: Box::new(error),
-    })
-}
-
-/// What makes a row the same as another.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Key {
-    Signal(String, String),
-    Delivery(String, String, Vec<u8>),
-}
-
-/// Where the first row of a key is.
-#[derive(Debug)]
-enum Stored {
-    /// In the database.
-    Before { content: Vec<u8>, received_at: DateTime<Utc>, existing: Existing },
-    /// In this batch, at this place.
-    InBatch { content: [u8; 32], at: usize },
-}
-
-type Known = HashMap<Key, Stored>;
-
-/// What is to happen with a row of the batch.
-#[derive(Debug)]
-enum Decision {
-    Append,
-    /// A row from before this batch.
-    Old {
-        existing: Existing,
-        same_content: bool,
-    },
-    /// The row at this place of the batch.
-    SameAs {
-        at: usize,
-        same_content: bool,
-    },
-}
-
-/// Decides for each row, in order, whether it is new.
-fn plan(rows: &[&NewRow], mut known: Known) -> Vec<Decision> {
-    rows.iter()
-        .enumerate()
-        .map(|(at, row)| {
-            let (key, content) = match &row.identity {
-                Identity::Unique => return Decision::Append,
-                Identity::Signal { recorded_by, signal_id, neighbours, received_at, content } => {
-                    // Their ids are made of the same bytes, so only the time decides.
-                    let is_near = |other: DateTime<Utc>| (*received_at - other).abs() <= SAME_BYTES;
-                    for id in neighbours {
-                        let key = Key::Signal(recorded_by.clone(), id.clone());
-                        match known.get(&key) {
-                            Some(Stored::Before { received_at, existing, .. })
-                                if is_near(*received_at) =>
-                            {
-                                let existing = existing.clone();
-                                return Decision::Old { existing, same_content: true };
-                            }
-                            Some(Stored::InBatch { at, .. })
-                                if rows[*at].received_at().is_some_and(is_near) =>
-                            {
-                                return Decision::SameAs { at: *at, same_content: true };
-                            }
-                            _ => {}
-                        }
-                    }
-                    (Key::Signal(recorded_by.clone(), signal_id.clone()), content)
-                }
-                Identity::Delivery { source, reason, content } => {
-                    let reason = (*reason).to_owned();
-                    (Key::Delivery(source.clone(), reason, content.to_vec()), content)
-                }
-            };
-            match known.entry(key) {
-                Entry::Vacant(vacant) => {
-                    vacant.insert(Stored::InBatch { content: *content, at });
-                    Decision::Append
-                }
-                Entry::Occupied(first) => match first.get() {
-                    Stored::InBatch { content: first, at } => {
-                        Decision::SameAs { at: *at, same_content: first == content }
-                    }
-                    Stored::Before { content: first, existing, .. } => {
-                        Decision::Old { existing: existing.clone(), same_content: first == content }
-                    }
-                },
-            }
-        })
-        .collect()
-}
-
-/// The answers, once every new row has its receipt.
-fn outcomes(rows: &[&NewRow], plan: Vec<Decision>, receipts: &[Option<Receipt>]) -> Vec<Appended> {
-    let answer = |existing, same_content| {
-        if same_content { Appended::Duplicate(existing) } else { Appended::Conflict(existing) }
-    };
-    let receipt_at = |at: usize| receipts[at].clone().expect("an appended row has its receipt");
-    plan.into_iter()
-        .enumerate()
-        .map(|(at, decision)| match decision {
-            Decision::Append => Appended::Recorded(receipt_at(at)),
-            Decision::Old { existing, same_content } => answer(existing, same_content),
-            Decision::SameAs { at, same_content } => {
-                let correlation_id = rows[at].correlation_id();
-                let existing = Existing { receipt: receipt_at(at), correlation_id };
-                answer(existing, same_content)
-            }
-        })
-        .collect()
 }
 
 /// The heads of the chains of a batch, read under the lock, and the COPY for each.
 #[derive(Debug)]
 struct Ledger {
     clock: DateTime<Utc>,
+    lockdown: Option<Lockdown>,
     next_leaf: u64,
     heads: Vec<Head>,
     copies: Vec<(&'static Chain, CopyEncoder)>,
@@ -442,8 +263,13 @@ impl Ledger {
         let first = rows.first().ok_or_else(|| contradiction("no chain"))?;
         let clock: DateTime<Utc> = first.try_get("clock").in_statement("ledger_begin_append")?;
         let next_leaf: i64 = first.try_get("next_leaf").in_statement("ledger_begin_append")?;
+        let since: Option<DateTime<Utc>> =
+            first.try_get("locked_since").in_statement("ledger_begin_append")?;
+        let reason: Option<String> =
+            first.try_get("lock_reason").in_statement("ledger_begin_append")?;
         let mut ledger = Self {
             clock,
+            lockdown: since.map(|since| Lockdown { since, reason: reason.unwrap_or_default() }),
             next_leaf: u64::try_from(next_leaf).map_err(|_| contradiction("a negative leaf"))?,
             heads: Vec::with_capacity(chains.len()),
             copies: Vec::with_capacity(chains.len()),

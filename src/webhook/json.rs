@@ -59,6 +59,31 @@ pub fn read_object(body: &[u8], wanted: &Pointers) -> Result<Vec<(String, Member
     }
 }
 
+/// The members of a body, which must be an object, each with its text as it stands there.
+pub fn read_members(body: &[u8]) -> Result<Vec<(String, &str)>, Fault> {
+    read_object(body, &Pointers::new())?;
+    let text = std::str::from_utf8(body).unwrap_or_default();
+    let mut json = Jiter::new(text.as_bytes());
+    let mut members = Vec::new();
+    let mut name = json.next_object().map_err(malformed)?.map(str::to_owned);
+    while let Some(this) = name {
+        let peek = json.peek().map_err(malformed)?;
+        let start = json.current_index();
+        json.known_skip(peek).map_err(malformed)?;
+        members.push((this, &text[start..json.current_index()]));
+        name = json.next_key().map_err(malformed)?.map(str::to_owned);
+    }
+    Ok(members)
+}
+
+/// Whether a text is JSON that PostgreSQL's jsonb takes, no object having a member twice.
+pub fn check_document(text: &str) -> Result<(), Fault> {
+    let nothing = Pointers::new();
+    let mut reader = Reader::new(text, &nothing);
+    reader.body()?;
+    reader.fault.map_or(Ok(()), Err)
+}
+
 /// Takes a token out of a body: returns the text of the top-level member of that name, and the
 /// body with this text blanked, all else byte for byte.
 ///

@@ -1,0 +1,246 @@
+//! What a batch's rows meet in the ledger: rows that they are the same as, and rows that they
+//! name. Read under the ledger's lock, so that it holds until the commit.
+
+use std::collections::{HashMap, HashSet};
+
+use ledger_verifier::chain::{QUARANTINED_DELIVERIES, SIGNALS};
+use ledger_verifier::{Chain, LeafIndex, RowHash, RowId};
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, Row};
+use uuid::Uuid;
+
+use super::super::{InStatement, StoreError};
+use super::plan::{Key, Stored};
+use crate::chains::{Existing, Identity, NewRow, Receipt, Target};
+
+/// What the ledger says of a batch.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// Rows that others are the same as, by what they are recognised by.
+    pub(super) stored: HashMap<Key, Stored>,
+    /// Rows that others name and that are not there.
+    pub(super) missing: HashSet<Target>,
+}
+
+impl Known {
+    /// Looks for everything that these rows could meet.
+    pub(super) async fn find(
+        connection: &mut PgConnection,
+        rows: &[&NewRow],
+    ) -> Result<Self, StoreError> {
+        let mut stored = find_signals(connection, rows).await?;
+        stored.extend(find_deliveries(connection, rows).await?);
+        stored.extend(find_requests(connection, rows).await?);
+        Ok(Self { stored, missing: find_missing(connection, rows).await? })
+    }
+}
+
+async fn find_signals(
+    connection: &mut PgConnection,
+    rows: &[&NewRow],
+) -> Result<HashMap<Key, Stored>, StoreError> {
+    let (mut recorders, mut ids) = (Vec::new(), Vec::new());
+    for row in rows {
+        if let Identity::Signal { recorded_by, signal_id, neighbours, .. } = &row.identity {
+            for id in std::iter::once(signal_id).chain(neighbours) {
+                recorders.push(recorded_by.as_str());
+                ids.push(id.as_str());
+            }
+        }
+    }
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let found = sqlx::query(
+        "/* find_signals */
+         SELECT s.recorded_by, s.signal_id, s.correlation_id, s.received_at,
+                pg_catalog.sha256(pg_catalog.convert_to(s.raw_payload_text, 'UTF8')) AS content,
+                s.id, s.prev_hash::text, s.row_hash::text, s.created_at, l.leaf_index
+         FROM unnest($1::text[], $2::text[]) AS k (recorded_by, signal_id)
+         CROSS JOIN LATERAL (
+             SELECT * FROM public.signals AS t
+             WHERE t.recorded_by = k.recorded_by AND t.signal_id = k.signal_id LIMIT 1) AS s
+         CROSS JOIN LATERAL (
+             SELECT t.leaf_index FROM public.ledger_log AS t
+             WHERE t.chain = 'signals' AND t.id = s.id LIMIT 1) AS l",
+    )
+    .bind(recorders)
+    .bind(ids)
+    .fetch_all(connection)
+    .await
+    .in_statement("find_signals")?;
+    let key = |row: &PgRow| Ok(Key::Signal(row.try_get("recorded_by")?, row.try_get("signal_id")?));
+    let correlation_id = |row: &PgRow| row.try_get("correlation_id");
+    known(&found, &SIGNALS, key, correlation_id).in_statement("find_signals")
+}
+
+async fn find_deliveries(
+    connection: &mut PgConnection,
+    rows: &[&NewRow],
+) -> Result<HashMap<Key, Stored>, StoreError> {
+    let (mut sources, mut reasons, mut contents) = (Vec::new(), Vec::new(), Vec::new());
+    for row in rows {
+        if let Identity::Delivery { source, reason, content } = &row.identity {
+            sources.push(source.as_str());
+            reasons.push(*reason);
+            contents.push(content.as_slice());
+        }
+    }
+    if sources.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let found = sqlx::query(
+        "/* find_deliveries */
+         SELECT q.source, q.reason, pg_catalog.sha256(q.body) AS content, q.received_at,
+                q.id, q.prev_hash::text, q.row_hash::text, q.created_at, l.leaf_index
+         FROM unnest($1::text[], $2::text[], $3::bytea[]) AS k (source, reason, content)
+         CROSS JOIN LATERAL (
+             SELECT * FROM public.quarantined_deliveries AS t
+             WHERE t.source = k.source AND t.reason = k.reason
+               AND pg_catalog.sha256(t.body) = k.content LIMIT 1) AS q
+         CROSS JOIN LATERAL (
+             SELECT t.leaf_index FROM public.ledger_log AS t
+             WHERE t.chain = 'quarantined_deliveries' AND t.id = q.id LIMIT 1) AS l",
+    )
+    .bind(sources)
+    .bind(reasons)
+    .bind(contents)
+    .fetch_all(connection)
+    .await
+    .in_statement("find_deliveries")?;
+    let key = |row: &PgRow| {
+        Ok(Key::Delivery(row.try_get("source")?, row.try_get("reason")?, row.try_get("content")?))
+    };
+    known(&found, &QUARANTINED_DELIVERIES, key, |_| Ok(None)).in_statement("find_deliveries")
+}
+
+/// Rows that requests with the same idempotency keys made.
+async fn find_requests(
+    connection: &mut PgConnection,
+    rows: &[&NewRow],
+) -> Result<HashMap<Key, Stored>, StoreError> {
+    const STATEMENT: &str = "find_requests";
+    let mut by_chain: Vec<(&'static Chain, Vec<&str>, Vec<&str>)> = Vec::new();
+    for row in rows {
+        if let Identity::Request { recorded_by, key, .. } = &row.identity {
+            let at = by_chain.iter().position(|(chain, ..)| std::ptr::eq(*chain, row.chain));
+            let at = at.unwrap_or_else(|| {
+                by_chain.push((row.chain, Vec::new(), Vec::new()));
+                by_chain.len() - 1
+            });
+            by_chain[at].1.push(recorded_by);
+            by_chain[at].2.push(key);
+        }
+    }
+    let mut stored = HashMap::new();
+    for (chain, recorders, keys) in by_chain {
+        let statement = format!(
+            "/* find_requests */
+             SELECT i.recorded_by, i.key, i.request_sha256 AS content,
+                    r.created_at AS received_at, r.id, r.prev_hash::text, r.row_hash::text,
+                    r.created_at, l.leaf_index
+             FROM unnest($1::text[], $2::text[]) AS k (recorded_by, key)
+             CROSS JOIN LATERAL (
+                 SELECT * FROM public.idempotency_keys AS t
+                 WHERE t.recorded_by = k.recorded_by AND t.chain = '{name}' AND t.key = k.key
+                 LIMIT 1) AS i
+             CROSS JOIN LATERAL (SELECT * FROM public.{name} AS t WHERE t.id = i.id LIMIT 1) AS r
+             CROSS JOIN LATERAL (
+                 SELECT t.leaf_index FROM public.ledger_log AS t
+                 WHERE t.chain = '{name}' AND t.id = i.id LIMIT 1) AS l",
+            name = chain.name
+        );
+        let found = sqlx::query(AssertSqlSafe(statement))
+            .bind(recorders)
+            .bind(keys)
+            .fetch_all(&mut *connection)
+            .await
+            .in_statement(STATEMENT)?;
+        let key = |row: &PgRow| {
+            Ok(Key::Request(row.try_get("recorded_by")?, chain.name, row.try_get("key")?))
+        };
+        stored.extend(known(&found, chain, key, |_| Ok(None)).in_statement(STATEMENT)?);
+    }
+    Ok(stored)
+}
+
+/// The rows that others name and that are not there. A foreign key would refuse the whole batch.
+async fn find_missing(
+    connection: &mut PgConnection,
+    rows: &[&NewRow],
+) -> Result<HashSet<Target>, StoreError> {
+    const STATEMENT: &str = "find_missing";
+    let (mut signals, mut orders) = (Vec::new(), Vec::new());
+    for row in rows {
+        match row.reference.map(|reference| reference.target) {
+            Some(Target::Signal(correlation_id)) => signals.push(correlation_id),
+            Some(Target::Order(id)) => orders.push(id.0),
+            None => {}
+        }
+    }
+    if signals.is_empty() && orders.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let found = sqlx::query(
+        "/* find_missing */
+         SELECT k.correlation_id, NULL::bigint AS id FROM unnest($1::uuid[]) AS k (correlation_id)
+         WHERE NOT EXISTS (
+             SELECT FROM public.signals AS t WHERE t.correlation_id = k.correlation_id)
+         UNION ALL
+         SELECT NULL, k.id FROM unnest($2::bigint[]) AS k (id)
+         WHERE NOT EXISTS (SELECT FROM public.order_execution AS t WHERE t.id = k.id)",
+    )
+    .bind(signals)
+    .bind(orders)
+    .fetch_all(connection)
+    .await
+    .in_statement(STATEMENT)?;
+    let missing = |row: &PgRow| {
+        let correlation_id: Option<Uuid> = row.try_get("correlation_id")?;
+        Ok(match correlation_id {
+            Some(correlation_id) => Target::Signal(correlation_id),
+            None => Target::Order(RowId(row.try_get("id")?)),
+        })
+    };
+    found.iter().map(missing).collect::<Result<_, sqlx::Error>>().in_statement(STATEMENT)
+}
+
+/// The rows that were found, by what they are recognised by.
+fn known(
+    found: &[PgRow],
+    chain: &'static Chain,
+    key: impl Fn(&PgRow) -> Result<Key, sqlx::Error>,
+    correlation_id: impl Fn(&PgRow) -> Result<Option<Uuid>, sqlx::Error>,
+) -> Result<HashMap<Key, Stored>, sqlx::Error> {
+    found
+        .iter()
+        .map(|row| {
+            let receipt = receipt(chain, row)?;
+            let stored = Stored::Before {
+                content: row.try_get("content")?,
+                received_at: row.try_get("received_at")?,
+                existing: Existing { receipt, correlation_id: correlation_id(row)? },
+            };
+            Ok((key(row)?, stored))
+        })
+        .collect()
+}
+
+fn receipt(chain: &'static Chain, row: &PgRow) -> Result<Receipt, sqlx::Error> {
+    Ok(Receipt {
+        chain: chain.name.into(),
+        id: RowId(row.try_get("id")?),
+        leaf_index: LeafIndex(row.try_get::<i64, _>("leaf_index")?.unsigned_abs()),
+        row_hash: hash(row, "row_hash")?,
+        prev_hash: hash(row, "prev_hash")?,
+        created_at: row.try_get("created_at")?,
+    })
+}
+
+pub(super) fn hash(row: &PgRow, column: &str) -> Result<RowHash, sqlx::Error> {
+    let text: &str = row.try_get(column)?;
+    text.parse().map_err(|error| sqlx::Error::ColumnDecode {
+        index: column.to_owned(),
+        source: Box::new(error),
+    })
+}

@@ -1,0 +1,146 @@
+//! What is to happen with each row of a batch, and what its sender is told.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+
+use super::known::Known;
+use crate::chains::signals::SAME_BYTES;
+use crate::chains::{Appended, Existing, Identity, Lockdown, NewRow, Receipt, Reference};
+
+/// What makes a row the same as another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Key {
+    Signal(String, String),
+    Delivery(String, String, Vec<u8>),
+    Request(String, &'static str, String),
+}
+
+/// Where the first row of a key is.
+#[derive(Debug)]
+pub(super) enum Stored {
+    /// In the database.
+    Before { content: Vec<u8>, received_at: DateTime<Utc>, existing: Existing },
+    /// In this batch, at this place.
+    InBatch { content: [u8; 32], at: usize },
+}
+
+/// What is to happen with a row of the batch.
+#[derive(Debug)]
+pub(super) enum Decision {
+    Append,
+    /// The ledger is locked down.
+    Locked,
+    /// The row that it names is not there: by this foreign key.
+    Unknown(&'static str),
+    /// A row from before this batch.
+    Old {
+        existing: Existing,
+        same_content: bool,
+    },
+    /// The row at this place of the batch.
+    SameAs {
+        at: usize,
+        same_content: bool,
+    },
+}
+
+/// Decides for each row, in order, whether it is new.
+pub(super) fn plan(
+    rows: &[&NewRow],
+    mut known: Known,
+    lockdown: Option<&Lockdown>,
+) -> Vec<Decision> {
+    let mut decide = |(at, row): (usize, &&NewRow)| {
+        if lockdown.is_some() && row.stops_in_lockdown() {
+            return Decision::Locked;
+        }
+        if let Some(same) = same_as(row, rows, &known.stored) {
+            return same;
+        }
+        match row.reference {
+            Some(Reference { target, constraint }) if known.missing.contains(&target) => {
+                Decision::Unknown(constraint)
+            }
+            _ => {
+                if let Some((key, content)) = key(row) {
+                    known.stored.insert(key, Stored::InBatch { content, at });
+                }
+                Decision::Append
+            }
+        }
+    };
+    rows.iter().enumerate().map(&mut decide).collect()
+}
+
+/// What a row is recognised by, with the SHA-256 of its content.
+fn key(row: &NewRow) -> Option<(Key, [u8; 32])> {
+    match &row.identity {
+        Identity::Unique => None,
+        Identity::Signal { recorded_by, signal_id, content, .. } => {
+            Some((Key::Signal(recorded_by.clone(), signal_id.clone()), *content))
+        }
+        Identity::Delivery { source, reason, content } => {
+            let key = Key::Delivery(source.clone(), (*reason).to_owned(), content.to_vec());
+            Some((key, *content))
+        }
+        Identity::Request { recorded_by, key, content } => {
+            Some((Key::Request(recorded_by.clone(), row.chain.name, key.clone()), *content))
+        }
+    }
+}
+
+/// The row that this one is the same as, if there is one.
+fn same_as(row: &NewRow, rows: &[&NewRow], stored: &HashMap<Key, Stored>) -> Option<Decision> {
+    if let Identity::Signal { recorded_by, neighbours, received_at, .. } = &row.identity {
+        // Their ids are made of the same bytes, so only the time decides.
+        let is_near = |other: DateTime<Utc>| (*received_at - other).abs() <= SAME_BYTES;
+        for id in neighbours {
+            match stored.get(&Key::Signal(recorded_by.clone(), id.clone())) {
+                Some(Stored::Before { received_at, existing, .. }) if is_near(*received_at) => {
+                    let existing = existing.clone();
+                    return Some(Decision::Old { existing, same_content: true });
+                }
+                Some(Stored::InBatch { at, .. })
+                    if rows[*at].received_at().is_some_and(is_near) =>
+                {
+                    return Some(Decision::SameAs { at: *at, same_content: true });
+                }
+                _ => {}
+            }
+        }
+    }
+    let (key, content) = key(row)?;
+    Some(match stored.get(&key)? {
+        Stored::InBatch { content: first, at } => {
+            Decision::SameAs { at: *at, same_content: *first == content }
+        }
+        Stored::Before { content: first, existing, .. } => {
+            Decision::Old { existing: existing.clone(), same_content: *first == content }
+        }
+    })
+}
+
+/// The answers, once every new row has its receipt.
+pub(super) fn outcomes(
+    rows: &[&NewRow],
+    plan: Vec<Decision>,
+    receipts: &[Option<Receipt>],
+    lockdown: Option<&Lockdown>,
+) -> Vec<Appended> {
+    let answer = |existing, same_content| {
+        if same_content { Appended::Duplicate(existing) } else { Appended::Conflict(existing) }
+    };
+    let receipt_at = |at: usize| receipts[at].clone().expect("an appended row has its receipt");
+    let answer_for = |(at, decision)| match decision {
+        Decision::Append => Appended::Recorded(receipt_at(at)),
+        Decision::Locked => Appended::Locked(lockdown.cloned().expect("what it was decided by")),
+        Decision::Unknown(constraint) => Appended::UnknownReference(constraint),
+        Decision::Old { existing, same_content } => answer(existing, same_content),
+        Decision::SameAs { at, same_content } => {
+            let correlation_id = rows[at].correlation_id();
+            answer(Existing { receipt: receipt_at(at), correlation_id }, same_content)
+        }
+    };
+    plan.into_iter().enumerate().map(answer_for).collect()
+}
