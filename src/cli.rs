@@ -14,9 +14,11 @@ use tracing_subscriber::EnvFilter;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::integrity::guards::UNGUARDED;
 use crate::open::{OpenError, OpenLedger, migrate_and_record, open_private};
 use crate::postgres::{self, Access};
 use crate::store::Database;
+use crate::store::guards::are_guards_made;
 
 /// Exit code of a command that was called wrongly, or could not do what it was asked.
 const FAILED: u8 = 1;
@@ -37,7 +39,8 @@ enum Command {
     Migrate,
     /// Read every row back, re-hash it, and compare it with its neighbours and the log.
     ///
-    /// Exit code: 0 verified, 2 tampered, 3 could not finish, 6 already running, 1 usage.
+    /// Exit code: 0 verified, 2 tampered, 5 guards changed, 3 could not finish, 6 already running,
+    /// 1 usage.
     Verify(verify::Args),
     /// Make, list and revoke API keys.
     #[command(subcommand)]
@@ -152,6 +155,9 @@ async fn migrate_database(config: &Config, clock: Clock) -> Result<(), Failure> 
         say("the database is up to date");
     } else {
         say(format_args!("applied migrations {applied:?}"));
+    }
+    if !are_guards_made(&migrator).await? {
+        eprintln!("audit-ledger: {UNGUARDED}");
     }
     Ok(())
 }

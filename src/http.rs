@@ -1,13 +1,16 @@
 //! The HTTP surface: routes, problem+json, telemetry. Thin: no SQL and no rules here.
 
 mod auth;
+mod bodies;
 mod health;
 mod integrity;
 mod limits;
 mod openapi;
 mod page;
 mod problem;
+mod rows;
 mod telemetry;
+mod trades;
 mod webhook;
 
 use std::collections::HashMap;
@@ -115,12 +118,21 @@ fn finish(routes: Router, service: &Service) -> Router {
 
 /// The routes that the OpenAPI document describes.
 fn api_routes() -> OpenApiRouter<Service> {
-    OpenApiRouter::with_openapi(openapi::base())
+    let routes = OpenApiRouter::with_openapi(openapi::base())
         .routes(routes!(webhook::receive))
         .routes(routes!(webhook::receive_with_token))
+        .routes(routes!(rows::write_ai_debate))
+        .routes(routes!(rows::write_order))
+        .routes(routes!(rows::write_order_event))
+        .routes(routes!(rows::list))
+        .routes(routes!(rows::get))
+        .routes(routes!(trades::list))
+        .routes(routes!(trades::get))
+        .routes(routes!(trades::kill_switch_events))
         .routes(routes!(integrity::checks))
         .routes(routes!(health::healthz))
-        .routes(routes!(health::readyz))
+        .routes(routes!(health::readyz));
+    rows::lists(routes)
 }
 
 /// Serves until the handle says to stop.

@@ -1,3 +1,4 @@
 //! Whether the ledger is what it says it is.
 
+pub mod guards;
 pub mod verify;

@@ -13,6 +13,8 @@ use crate::appender::{AppendError, append_alone};
 use crate::chains::security_events::{EventType, NewSecurityEvent};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
+use crate::integrity::guards::guard_finding;
+use crate::integrity::verify::finding_json;
 use crate::postgres::{self, Access, PostgresError, PrivatePostgres};
 use crate::store::migrate::{create_database, ensure_suitable, migrate};
 use crate::store::{Database, StoreError};
@@ -71,19 +73,37 @@ pub async fn open_private(config: &Config, access: Access) -> Result<PrivatePost
 
 /// Brings a database to this program's schema, puts that on record, and returns the versions that
 /// were recorded: those applied now, and any whose record an earlier run did not come to make.
+/// Guards that had to be repaired are recorded too.
 pub async fn migrate_and_record(migrator: &Database, clock: Clock) -> Result<Vec<i64>, OpenError> {
     let migrated = migrate(migrator).await?;
     let versions = &migrated.unrecorded;
-    if !versions.is_empty() {
+    let event = |event_type, details| NewSecurityEvent {
+        event_type,
+        actor: migrator.user().to_owned(),
+        subject: None,
+        details,
+        source_ip: None,
+    };
+    if !versions.is_empty() || migrated.guards_unrecorded {
         tracing::info!(?versions, "migrations applied");
-        let event = NewSecurityEvent {
-            event_type: EventType::MigrationApplied,
-            actor: migrator.user().to_owned(),
-            subject: None,
-            details: json!({ "versions": versions, "version": env!("CARGO_PKG_VERSION") }),
-            source_ip: None,
-        };
+        let details = json!({
+            "versions": versions,
+            "guards": migrated.guards_unrecorded,
+            "version": env!("CARGO_PKG_VERSION"),
+        });
+        let event = event(EventType::MigrationApplied, details);
         append_alone(&migrator.as_owner(), event, clock).await?;
+    }
+    if !migrated.repaired.is_empty() {
+        let repaired: Vec<_> = migrated.repaired.iter().map(guard_finding).collect();
+        for finding in &repaired {
+            tracing::warn!("repaired: {finding}");
+        }
+        let details = json!({
+            "repaired": repaired.len(),
+            "first": repaired.iter().take(10).map(finding_json).collect::<Vec<_>>(),
+        });
+        append_alone(&migrator.as_owner(), event(EventType::GuardDrift, details), clock).await?;
     }
     Ok(migrated.unrecorded)
 }

@@ -16,9 +16,12 @@ use crate::chains::security_events::{EventType, NewSecurityEvent};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::http::{self, DRAIN, READ_CONNECTIONS, RateLimits, Readiness, Service};
+use crate::integrity::guards::check_guards;
 use crate::keys::Keyring;
 use crate::open::{OpenError, OpenLedger};
 use crate::postgres::Access;
+use crate::store::Database;
+use crate::store::guards::{ensure_may_serve, remember_drift};
 use crate::store::pool::Pool;
 use crate::webhook::Source;
 use crate::webhook::auth::Method;
@@ -86,12 +89,14 @@ async fn run(
     metrics_listener: Option<TcpListener>,
     stop: &StopSignals,
 ) -> Result<(), ServeError> {
+    ensure_may_serve(&ledger.app).await.map_err(OpenError::from)?;
     let address = listener.local_addr().map_err(ServeError::Server)?;
     let sources = ledger.sources(&mut config)?;
     let admin_key = ledger.admin_key().await?;
     let welcome = welcome(address, &sources, admin_key.as_deref());
     let (appender, writer) = Appender::start(ledger.app.clone(), config.batch, clock);
-    record_event(&appender, EventType::ServiceStarted).await?;
+    record_event(&appender, EventType::ServiceStarted, about_this_process()).await?;
+    tell_guard_drift(&ledger.app, &appender).await;
     let service = Service {
         appender: appender.clone(),
         clock,
@@ -127,7 +132,8 @@ async fn run(
     while let Some(server) = servers.join_next().await {
         ended = ended.and(end_of(server));
     }
-    if let Err(error) = record_event(&appender, EventType::ServiceStopped).await {
+    let stopped = record_event(&appender, EventType::ServiceStopped, about_this_process()).await;
+    if let Err(error) = stopped {
         tracing::error!(%error, "the end of the service could not be recorded");
     }
     drop(appender);
@@ -145,12 +151,44 @@ fn end_of(server: Result<io::Result<()>, JoinError>) -> Result<(), ServeError> {
     }
 }
 
-async fn record_event(appender: &Appender, event_type: EventType) -> Result<(), AppendError> {
+/// Tells which guards are not as the migrations made them. Drift alone never keeps the service from
+/// recording: what it records is still proved, row by row.
+async fn tell_guard_drift(app: &Database, appender: &Appender) {
+    let check = match timeout(EVENT_WITHIN, check_guards(app)).await {
+        Ok(Ok(check)) => check,
+        Ok(Err(error)) => return tracing::error!(%error, "the guards could not be checked"),
+        Err(_) => return tracing::error!("the guards could not be checked in time"),
+    };
+    if let Some(note) = check.note {
+        tracing::warn!("{note}");
+    }
+    for finding in &check.findings {
+        tracing::error!("{finding}");
+    }
+    if check.findings.is_empty() {
+        return;
+    }
+    if let Err(error) = record_event(appender, EventType::GuardDrift, check.summary()).await {
+        tracing::error!(%error, "the drift of the guards could not be recorded");
+    } else if let Err(error) = remember_drift(app).await {
+        tracing::warn!(%error, "the drift still stands in the way of other DDL");
+    }
+}
+
+fn about_this_process() -> serde_json::Value {
+    json!({ "version": env!("CARGO_PKG_VERSION"), "pid": std::process::id() })
+}
+
+async fn record_event(
+    appender: &Appender,
+    event_type: EventType,
+    details: serde_json::Value,
+) -> Result<(), AppendError> {
     let event = NewSecurityEvent {
         event_type,
         actor: "system".to_owned(),
         subject: None,
-        details: json!({ "version": env!("CARGO_PKG_VERSION"), "pid": std::process::id() }),
+        details,
         source_ip: None,
     };
     appender.append(event, Instant::now() + EVENT_WITHIN).await.map(drop)

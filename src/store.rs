@@ -7,10 +7,14 @@
 pub mod append;
 pub mod checks;
 pub mod copy;
+pub mod guards;
 pub mod keys;
+pub mod lockdown;
 pub mod migrate;
 pub mod pool;
 pub mod read;
+pub mod rows;
+pub mod trades;
 
 use std::str::FromStr;
 

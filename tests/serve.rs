@@ -32,7 +32,8 @@ async fn the_first_signal_proves_itself_and_a_changed_row_is_named() {
 
     sql(
         &program,
-        "ALTER TABLE signals DISABLE TRIGGER ALL;
+        "ALTER EVENT TRIGGER ledger_guard_ddl DISABLE;
+         ALTER TABLE signals DISABLE TRIGGER ALL;
          ALTER TABLE signals DROP CONSTRAINT signals_row_hash_correct;
          UPDATE signals SET price = 70000 WHERE id = 1;",
     )

@@ -18,6 +18,8 @@ pub enum EventType {
     MigrationApplied,
     /// A check found something that does not add up.
     IntegrityFailure,
+    /// A guard is, or was, not as the migrations made it.
+    GuardDrift,
     /// A session that sat idle on the ledger's lock was ended.
     LockHolderEnded,
 }
@@ -30,6 +32,7 @@ impl EventType {
             Self::ServiceStopped => "SERVICE_STOPPED",
             Self::MigrationApplied => "MIGRATION_APPLIED",
             Self::IntegrityFailure => "INTEGRITY_FAILURE",
+            Self::GuardDrift => "GUARD_DRIFT",
             Self::LockHolderEnded => "LOCK_HOLDER_ENDED",
         }
     }

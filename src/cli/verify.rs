@@ -14,17 +14,20 @@ use crate::chains::IN_LEDGER;
 use crate::chains::security_events::{EventType, NewSecurityEvent};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::integrity::guards::GUARDS;
 use crate::integrity::verify::{
     ChainReport, Progress, Report, Scope, Verdict, finding_json, verify,
 };
 use crate::open::OpenLedger;
 use crate::store::checks::insert_checks;
+use crate::store::guards::remember_drift;
 use crate::store::read::try_lock_checks;
 use crate::store::{Database, StoreError};
 
 const VERIFIED: u8 = 0;
 const TAMPERED: u8 = 2;
 const COULD_NOT_FINISH: u8 = 3;
+const GUARD_DRIFT: u8 = 5;
 const ALREADY_RUNNING: u8 = 6;
 
 /// Arguments of `verify`.
@@ -77,7 +80,8 @@ async fn check(args: &Args, ledger: &OpenLedger, clock: Clock) -> Result<ExitCod
     let mut shown = Shown::new(!args.json && std::io::stderr().is_terminal(), !args.json);
     let report = verify(&ledger.app, scope, clock.new_id(), &mut shown).await?;
     shown.bar.finish_and_clear();
-    let notes = record(&report, &ledger.app, clock).await;
+    let mut notes = report.notes.clone();
+    notes.extend(record(&report, &ledger.app, clock).await);
 
     if args.json {
         say(format_args!("{:#}", as_json(&report, &notes)));
@@ -90,6 +94,7 @@ async fn check(args: &Args, ledger: &OpenLedger, clock: Clock) -> Result<ExitCod
     Ok(ExitCode::from(match report.verdict() {
         Verdict::Verified => VERIFIED,
         Verdict::Tampered => TAMPERED,
+        Verdict::GuardDrift => GUARD_DRIFT,
         Verdict::Unfinished => COULD_NOT_FINISH,
     }))
 }
@@ -101,21 +106,33 @@ async fn record(report: &Report, database: &Database, clock: Clock) -> Vec<Strin
     if let Err(error) = insert_checks(database, &report.records()).await {
         notes.push(format!("the check could not be recorded: {error}"));
     }
-    if report.verdict() == Verdict::Tampered {
-        let findings: Vec<_> =
-            report.chains.iter().flat_map(|chain| &chain.findings).take(10).collect();
+    let of_rows = |chain: &&ChainReport| chain.chain != GUARDS;
+    let rows: Vec<_> = report.chains.iter().filter(of_rows).collect();
+    let guards: Vec<_> = report.guards().into_iter().collect();
+    for (event_type, reports) in
+        [(EventType::IntegrityFailure, rows), (EventType::GuardDrift, guards)]
+    {
+        let findings: u64 = reports.iter().map(|chain| chain.findings_count).sum();
+        if findings == 0 {
+            continue;
+        }
+        let first = reports.iter().flat_map(|chain| &chain.findings).take(10);
         let event = NewSecurityEvent {
-            event_type: EventType::IntegrityFailure,
+            event_type,
             actor: database.user().to_owned(),
             subject: Some(format!("check {}", report.run_id)),
             details: json!({
-                "findings": report.chains.iter().map(|chain| chain.findings_count).sum::<u64>(),
-                "first": findings.into_iter().map(finding_json).collect::<Vec<_>>(),
+                "findings": findings,
+                "first": first.map(finding_json).collect::<Vec<_>>(),
             }),
             source_ip: None,
         };
         if let Err(error) = append_alone(database, event, clock).await {
             notes.push(format!("the finding could not be recorded as a security event: {error}"));
+        } else if event_type == EventType::GuardDrift
+            && let Err(error) = remember_drift(database).await
+        {
+            notes.push(format!("the drift still stands in the way of other DDL: {error}"));
         }
     }
     notes
@@ -137,6 +154,7 @@ fn as_json(report: &Report, notes: &[String]) -> serde_json::Value {
         "verdict": match report.verdict() {
             Verdict::Verified => "verified",
             Verdict::Tampered => "tampered",
+            Verdict::GuardDrift => "guard_drift",
             Verdict::Unfinished => "unfinished",
         },
         "run_id": report.run_id,
@@ -152,8 +170,12 @@ fn print(report: &Report) {
     for chain in &report.chains {
         let verdict = match (chain.valid(), &chain.error) {
             (Some(true), _) => "ok".to_owned(),
+            (Some(false), _) if chain.chain == GUARDS => {
+                format!("CHANGED, findings: {}", chain.findings_count)
+            }
             (Some(false), _) => format!("TAMPERED, findings: {}", chain.findings_count),
             (None, Some(error)) => format!("could not finish: {error}"),
+            (None, None) if chain.chain == GUARDS => "nothing to compare with".to_owned(),
             (None, None) => "nothing to check: 0 rows".to_owned(),
         };
         say(format_args!("{:<24}{:>14}  {verdict}", chain.chain, chain.rows));
@@ -168,6 +190,11 @@ fn print(report: &Report) {
         Verdict::Tampered => format!(
             "\nTAMPERED: the ledger is not what was recorded. Checked {rows} rows in \
              {seconds:.1} s; the findings are in integrity_checks under run {}.",
+            report.run_id
+        ),
+        Verdict::GuardDrift => format!(
+            "\nGUARD DRIFT: {rows} rows are what was recorded, but guards are not as the migrations \
+             made them; the findings are in integrity_checks under run {}.",
             report.run_id
         ),
         Verdict::Unfinished => {

@@ -20,7 +20,6 @@ use crate::keys::{ApiKey, Caller, KEY_PREFIX, KeyError, Scope};
 #[derive(Debug)]
 pub(super) struct Authorized<S> {
     /// Who asks.
-    #[expect(dead_code, reason = "for routes that record who asked")]
     pub(super) caller: Caller,
     scope: PhantomData<S>,
 }

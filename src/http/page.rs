@@ -158,6 +158,14 @@ pub(super) struct Page<T> {
     address: String,
 }
 
+impl<T> Page<T> {
+    /// The same page of what `map` makes of its items.
+    pub(super) fn map<U>(self, map: impl FnMut(T) -> U) -> Page<U> {
+        let items = self.items.into_iter().map(map).collect();
+        Page { items, next_cursor: self.next_cursor, address: self.address }
+    }
+}
+
 impl<T: Serialize> IntoResponse for Page<T> {
     fn into_response(self) -> Response {
         // RFC 8288: the address is relative to the one that was asked for.

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::chains::{Lockdown, rfc3339};
 use crate::store::StoreError;
 
 tokio::task_local! {
@@ -139,6 +140,9 @@ pub struct Problem {
     /// The signal that a delivery conflicts with.
     #[serde(skip_serializing_if = "Option::is_none")]
     duplicate_of: Option<Uuid>,
+    /// Since when the ledger is locked down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    locked_since: Option<String>,
     #[serde(skip)]
     retry_after_s: Option<u32>,
 }
@@ -158,6 +162,7 @@ impl Problem {
             reason: None,
             quarantine_id: None,
             duplicate_of: None,
+            locked_since: None,
             retry_after_s: None,
         }
     }
@@ -174,6 +179,19 @@ impl Problem {
     pub fn of_field(mut self, field: impl Into<String>) -> Self {
         self.field = Some(field.into());
         self
+    }
+
+    /// With the member at fault, if it is one.
+    #[must_use]
+    pub(super) fn of(mut self, field: Option<String>) -> Self {
+        self.field = field;
+        self
+    }
+
+    /// That the ledger takes no rows.
+    pub(super) fn locked(lockdown: &Lockdown) -> Self {
+        let locked_since = Some(rfc3339(lockdown.since));
+        Self { locked_since, ..Self::new(Code::Lockdown, lockdown.to_string()) }
     }
 
     /// With the delivery that was kept.

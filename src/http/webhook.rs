@@ -22,7 +22,7 @@ use crate::webhook::auth::{AuthError, Presented, authenticate, by_api_key};
 use crate::webhook::{Delivery, Fault, Outcome, Reason, Source, record};
 
 /// Senders give up at 3 s: within this time after its last byte a delivery is answered.
-const ANSWER_WITHIN: Duration = Duration::from_millis(2_300);
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(2_300);
 /// How long a sender may take for its body.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
 /// The longest `Content-Type` that is kept.
@@ -168,7 +168,7 @@ async fn take(
     }
 }
 
-async fn read_body(request: Request, limit: usize) -> Result<Bytes, Problem> {
+pub(super) async fn read_body(request: Request, limit: usize) -> Result<Bytes, Problem> {
     match timeout(BODY_WITHIN, Bytes::from_request(request, &())).await {
         Ok(Ok(body)) => Ok(body),
         Ok(Err(BytesRejection::FailedToBufferBody(rejection)))
@@ -201,7 +201,7 @@ fn not_authenticated(error: AuthError) -> Problem {
     Problem::new(code, error.to_string())
 }
 
-fn not_recorded(error: &AppendError) -> Problem {
+pub(super) fn not_recorded(error: &AppendError) -> Problem {
     match error {
         AppendError::Unavailable(why) => {
             Problem::new(Code::Unavailable, why.clone()).retry_after(1)
@@ -226,8 +226,7 @@ fn answer(outcome: Outcome) -> Result<(StatusCode, Json<WebhookAnswer>), Problem
         }
         Outcome::Quarantined { fault, duplicate_of, receipt } => {
             let Fault { reason, field, detail } = fault;
-            let (code, status) = status_of(reason);
-            Err(Problem::new(code, detail).with_status(status).kept_as(
+            Err(Problem::new(code_of(reason), detail).with_status(status_of(reason)).kept_as(
                 receipt.id.0,
                 reason.name(),
                 field,
@@ -237,9 +236,18 @@ fn answer(outcome: Outcome) -> Result<(StatusCode, Json<WebhookAnswer>), Problem
     }
 }
 
-/// The code and status of a delivery that is in quarantine.
-fn status_of(reason: Reason) -> (Code, StatusCode) {
-    let code = match reason {
+/// The status of a delivery that is in quarantine.
+fn status_of(reason: Reason) -> StatusCode {
+    match reason {
+        Reason::ConflictingDuplicate => StatusCode::CONFLICT,
+        Reason::Lockdown => StatusCode::LOCKED,
+        _ => StatusCode::UNPROCESSABLE_ENTITY,
+    }
+}
+
+/// The code for what is wrong with a body.
+pub(super) fn code_of(reason: Reason) -> Code {
+    match reason {
         Reason::MalformedJson
         | Reason::NotAnObject
         | Reason::DuplicateMember
@@ -248,8 +256,7 @@ fn status_of(reason: Reason) -> (Code, StatusCode) {
             Code::InvalidField
         }
         Reason::PrecisionLoss => Code::PrecisionLoss,
-        Reason::ConflictingDuplicate => return (Code::Conflict, StatusCode::CONFLICT),
-        Reason::Lockdown => return (Code::Lockdown, StatusCode::LOCKED),
-    };
-    (code, StatusCode::UNPROCESSABLE_ENTITY)
+        Reason::ConflictingDuplicate => Code::Conflict,
+        Reason::Lockdown => Code::Lockdown,
+    }
 }

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::guards::{GUARDS, check_guards};
 use crate::chains::IN_LEDGER;
 use crate::store::checks::CheckRecord;
 use crate::store::read::{Piece, Snapshot};
@@ -20,14 +21,14 @@ pub const LISTED_FINDINGS: usize = 1000;
 /// Pieces that may wait between a reader and the comparison with the log.
 const PIECES_AHEAD: usize = 8;
 
-/// What was found in one chain, or in the log.
+/// What was found in one chain, in the log, or in the guards.
 #[derive(Clone, Debug)]
 pub struct ChainReport {
-    /// The chain's name, or `ledger_log`.
+    /// The chain's name, `ledger_log`, or [`GUARDS`].
     pub chain: &'static str,
-    /// Rows that must be there: up to the highest id.
+    /// Rows that must be there: up to the highest id. Of the guards, objects.
     pub expected_rows: i64,
-    /// Rows that were read.
+    /// Rows that were read. Of the guards, objects that were compared.
     pub rows: i64,
     /// The first [`LISTED_FINDINGS`] of what does not add up.
     pub findings: Vec<Finding>,
@@ -42,8 +43,10 @@ pub struct ChainReport {
 pub struct Report {
     /// Names the run in `integrity_checks`.
     pub run_id: Uuid,
-    /// A report for each chain checked, and one for the log.
+    /// A report for each chain checked, one for the log, and one for the guards.
     pub chains: Vec<ChainReport>,
+    /// What is known not to be checked, and no finding.
+    pub notes: Vec<String>,
     /// How long it took.
     pub duration: Duration,
 }
@@ -51,8 +54,10 @@ pub struct Report {
 /// The verdict over a report, worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Something does not add up.
+    /// A row does not add up.
     Tampered,
+    /// The rows do as far as they were looked at, but a guard is not as it was made.
+    GuardDrift,
     /// Nothing was found, but not everything was looked at.
     Unfinished,
     /// Every row is what it was when it was appended.
@@ -79,8 +84,14 @@ pub enum Scope {
 impl Report {
     /// What the findings mean.
     pub fn verdict(&self) -> Verdict {
-        if self.chains.iter().any(|chain| chain.findings_count > 0) {
+        let found = |of_guards: bool| {
+            let concerned = |chain: &&ChainReport| (chain.chain == GUARDS) == of_guards;
+            self.chains.iter().filter(concerned).any(|chain| chain.findings_count > 0)
+        };
+        if found(false) {
             Verdict::Tampered
+        } else if found(true) {
+            Verdict::GuardDrift
         } else if self.chains.iter().any(|chain| chain.error.is_some()) {
             Verdict::Unfinished
         } else {
@@ -88,13 +99,19 @@ impl Report {
         }
     }
 
-    /// Rows read of all chains, the log's entries not counted.
+    /// Rows read of all chains; the log's entries and guards are none.
     pub fn rows(&self) -> i64 {
-        self.chains.iter().filter(|chain| chain.chain != LOG_NAME).map(|chain| chain.rows).sum()
+        let is_chain = |chain: &&ChainReport| ![LOG_NAME, GUARDS].contains(&chain.chain);
+        self.chains.iter().filter(is_chain).map(|chain| chain.rows).sum()
     }
 
-    /// The lines for `integrity_checks`: one for each chain, and for the log where all chains
-    /// were compared with it.
+    /// What was found in the guards.
+    pub fn guards(&self) -> Option<&ChainReport> {
+        self.chains.iter().find(|chain| chain.chain == GUARDS)
+    }
+
+    /// The lines for `integrity_checks`: one for each chain, and for the log and the guards where
+    /// these were checked.
     pub fn records(&self) -> Vec<CheckRecord> {
         let duration_ms = i64::try_from(self.duration.as_millis()).unwrap_or(i64::MAX);
         let first = |chain: &ChainReport| i64::from(chain.chain != LOG_NAME);
@@ -104,7 +121,7 @@ impl Report {
                 run_id: self.run_id,
                 chain: chain.chain.to_owned(),
                 kind: "full",
-                range: (chain.expected_rows > 0)
+                range: (chain.expected_rows > 0 && chain.chain != GUARDS)
                     .then(|| (first(chain), chain.expected_rows - 1 + first(chain))),
                 expected_count: chain.expected_rows,
                 actual_count: chain.rows,
@@ -187,7 +204,31 @@ pub async fn verify(
     if matches!(scope, Scope::Ledger) || log.findings_count > 0 || log.error.is_some() {
         reports.push(log);
     }
-    Ok(Report { run_id, chains: reports, duration: started.elapsed() })
+    let mut notes = Vec::new();
+    if matches!(scope, Scope::Ledger) {
+        reports.push(report_guards(database, progress, &mut notes).await);
+    }
+    Ok(Report { run_id, chains: reports, notes, duration: started.elapsed() })
+}
+
+async fn report_guards(
+    database: &Database,
+    progress: &mut dyn Progress,
+    notes: &mut Vec<String>,
+) -> ChainReport {
+    let mut report = ChainReport::new(GUARDS);
+    match check_guards(database).await {
+        Ok(check) => {
+            (report.rows, report.expected_rows) = (check.objects, check.objects);
+            notes.extend(check.note.map(str::to_owned));
+            for finding in check.findings {
+                progress.found(&finding);
+                report.add(finding);
+            }
+        }
+        Err(error) => report.error = Some(error.to_string()),
+    }
+    report
 }
 
 /// A row that was checked against its own hash and the row before it.

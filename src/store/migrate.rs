@@ -4,9 +4,10 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use sqlx::migrate::{Migrate, MigrateError, Migrator};
-use sqlx::{PgConnection, Row};
+use sqlx::{Connection, PgConnection, Row};
 use tokio::time::timeout;
 
+use super::guards::{self, Drift};
 use super::{Database, InStatement, StoreError};
 use crate::chains::security_events::EventType;
 
@@ -58,36 +59,147 @@ pub async fn create_database(superuser: &Database, name: &str) -> Result<(), Sto
 pub struct Migrated {
     /// Versions that are applied, and that no security event names yet.
     pub unrecorded: Vec<i64>,
+    /// Whether there are guards, and no security event says so yet.
+    pub guards_unrecorded: bool,
+    /// Guards that were not as the migrations made them before, and are so again.
+    pub repaired: Vec<Drift>,
     /// Holds the lock of migrations, so that one process alone puts them on record.
     _locked: Option<PgConnection>,
 }
 
 /// Brings a database to this program's schema.
 ///
-/// A superuser makes the roles first; everything else runs as `ledger_owner`.
+/// A superuser makes the roles and the guards, in the one transaction in which it migrates; the
+/// migrations themselves run as `ledger_owner`. Any other login can migrate only where no event
+/// trigger stands.
 pub async fn migrate(migrator: &Database) -> Result<Migrated, StoreError> {
-    const STATEMENT: &str = "migrate";
-    make_roles(migrator).await?;
-    let mut connection = migrator.as_owner().connect().await?;
-    if missing_migrations(&applied(&mut connection).await?)?.is_empty()
-        && unrecorded(&mut connection).await?.is_empty()
-    {
-        return Ok(Migrated { unrecorded: Vec::new(), _locked: None });
-    }
-    // sqlx's lock is an advisory one, which any login could take: it is not waited for long.
-    sqlx::raw_sql("/* migrate */ SET search_path = public; SET lock_timeout = '30s'")
+    let mut connection = migrator.connect().await?;
+    let login = Login::of(&mut connection).await?;
+    // Whoever waits for a lock here waits for another migration; nobody else's lock is worth more.
+    sqlx::raw_sql("/* migrate */ SET lock_timeout = '30s'")
         .execute(&mut connection)
         .await
-        .in_statement(STATEMENT)?;
+        .in_statement("migrate")?;
+    let repaired = match login {
+        Login::Superuser => migrate_with_guards(&mut connection).await?,
+        Login::WithoutRoles => return Err(no_roles(migrator)),
+        Login::Other => {
+            connection = migrator.as_owner().connect().await?;
+            migrate_without_guards(&mut connection).await?;
+            Vec::new()
+        }
+    };
+    let (unrecorded, guards_unrecorded) = unrecorded(&mut connection).await?;
+    if unrecorded.is_empty() && !guards_unrecorded {
+        return Ok(Migrated { unrecorded, guards_unrecorded, repaired, _locked: None });
+    }
+    // sqlx's lock is an advisory one, which any login could take: it is not waited for long.
     connection.lock().await.map_err(describe)?;
-    MIGRATIONS.run(&mut connection).await.map_err(describe)?;
-    let unrecorded = unrecorded(&mut connection).await?;
-    Ok(Migrated { unrecorded, _locked: Some(connection) })
+    let (unrecorded, guards_unrecorded) = self::unrecorded(&mut connection).await?;
+    Ok(Migrated { unrecorded, guards_unrecorded, repaired, _locked: Some(connection) })
 }
 
-/// The versions that are applied, but that no `MIGRATION_APPLIED` event names.
-async fn unrecorded(connection: &mut PgConnection) -> Result<Vec<i64>, StoreError> {
-    sqlx::query_scalar(
+/// What the login that migrates may do.
+enum Login {
+    Superuser,
+    /// None, and the roles are not there.
+    WithoutRoles,
+    /// None; it must be a member of the owner.
+    Other,
+}
+
+impl Login {
+    async fn of(connection: &mut PgConnection) -> Result<Self, StoreError> {
+        const STATEMENT: &str = "login_of_migration";
+        let row = sqlx::query(
+            "/* login_of_migration */
+             SELECT rolsuper AS is_superuser,
+                    EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $1) AS has_roles
+             FROM pg_catalog.pg_roles WHERE rolname = CURRENT_USER",
+        )
+        .bind(OWNER)
+        .fetch_one(connection)
+        .await
+        .in_statement(STATEMENT)?;
+        let is_superuser: bool = row.try_get("is_superuser").in_statement(STATEMENT)?;
+        let has_roles: bool = row.try_get("has_roles").in_statement(STATEMENT)?;
+        Ok(match (is_superuser, has_roles) {
+            (true, _) => Self::Superuser,
+            (false, true) => Self::Other,
+            (false, false) => Self::WithoutRoles,
+        })
+    }
+}
+
+/// Roles, guards, migrations and manifest, all or nothing. Returns the drift that this repaired.
+async fn migrate_with_guards(connection: &mut PgConnection) -> Result<Vec<Drift>, StoreError> {
+    const STATEMENT: &str = "migrate_with_guards";
+    let mut transaction = connection.begin().await.in_statement(STATEMENT)?;
+    // One migration at a time, by a lock that no other login can take.
+    sqlx::raw_sql(
+        "/* migrate_with_guards */ SET LOCAL search_path = pg_catalog, pg_temp;
+         LOCK TABLE pg_catalog.pg_event_trigger IN SHARE ROW EXCLUSIVE MODE",
+    )
+    .execute(&mut *transaction)
+    .await
+    .in_statement(STATEMENT)?;
+    let began = guards::begin_migration(&mut transaction).await?;
+    let before = if began { guards::drift(&mut transaction).await? } else { Vec::new() };
+    make_roles(&mut transaction).await?;
+    guards::make_guards(&mut transaction).await?;
+    if !began {
+        guards::begin_migration(&mut transaction).await?;
+    }
+    missing_migrations(&applied(&mut transaction).await?)?;
+    set_for_migrations(
+        &mut transaction,
+        "/* set_for_migrations */ SET LOCAL ROLE ledger_owner; SET LOCAL search_path = public",
+    )
+    .await?;
+    MIGRATIONS.run(&mut *transaction).await.map_err(describe)?;
+    set_for_migrations(
+        &mut transaction,
+        "/* set_for_migrations */ SET LOCAL ROLE NONE; SET LOCAL search_path = pg_catalog, pg_temp",
+    )
+    .await?;
+    guards::end_migration(&mut transaction).await?;
+    let after = guards::drift(&mut transaction).await?;
+    transaction.commit().await.in_statement(STATEMENT)?;
+    Ok(before.into_iter().filter(|drift| !after.contains(drift)).collect())
+}
+
+async fn set_for_migrations(
+    connection: &mut PgConnection,
+    settings: &'static str,
+) -> Result<(), StoreError> {
+    sqlx::raw_sql(settings).execute(connection).await.in_statement("set_for_migrations")?;
+    Ok(())
+}
+
+/// The migrations alone, as the owner, where nobody could make an event trigger.
+async fn migrate_without_guards(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let missing = missing_migrations(&applied(&mut *connection).await?)?;
+    let Some(first) = missing.first() else { return Ok(()) };
+    if guards::has_event_trigger(&mut *connection).await? {
+        return Err(StoreError::Unsuitable(format!(
+            "the database lacks migration {first}, and its guards let only a superuser change \
+             them: run `audit-ledger migrate` with LEDGER_MIGRATOR_DATABASE_URL of a superuser"
+        )));
+    }
+    sqlx::raw_sql(
+        "/* migrate_without_guards */ SET search_path = public; SET lock_timeout = '30s'",
+    )
+    .execute(&mut *connection)
+    .await
+    .in_statement("migrate_without_guards")?;
+    connection.lock().await.map_err(describe)?;
+    MIGRATIONS.run(&mut *connection).await.map_err(describe)
+}
+
+/// The versions that are applied, but that no `MIGRATION_APPLIED` event names; and whether none
+/// names the guards that are there.
+async fn unrecorded(connection: &mut PgConnection) -> Result<(Vec<i64>, bool), StoreError> {
+    let versions = sqlx::query_scalar(
         "/* unrecorded_migrations */
          SELECT m.version FROM public._sqlx_migrations AS m
          WHERE NOT EXISTS (
@@ -96,9 +208,12 @@ async fn unrecorded(connection: &mut PgConnection) -> Result<Vec<i64>, StoreErro
          ORDER BY m.version",
     )
     .bind(EventType::MigrationApplied.name())
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await
-    .in_statement("unrecorded_migrations")
+    .in_statement("unrecorded_migrations")?;
+    let guards =
+        guards::has_manifest(&mut *connection).await? && !guards::are_recorded(connection).await?;
+    Ok((versions, guards))
 }
 
 /// Applied migrations with their checksums.
@@ -127,42 +242,31 @@ fn missing_migrations(applied: &Applied) -> Result<Vec<i64>, StoreError> {
     Ok(missing)
 }
 
-async fn make_roles(migrator: &Database) -> Result<(), StoreError> {
+/// Makes the roles, or their rights again.
+async fn make_roles(connection: &mut PgConnection) -> Result<(), StoreError> {
     const STATEMENT: &str = "make_roles";
-    /// Two that make the same role or grant the same right at once: the one that was later tries
-    /// again. An internal error of a tuple concurrently updated, a violated key, a duplicate object.
+    /// Two that make the same role or grant the same right at once, in two databases of a server:
+    /// the one that was later tries again. An internal error of a tuple concurrently updated, a
+    /// violated key, a duplicate object.
     const CONCURRENTLY_CHANGED: [&str; 3] = ["XX000", "23505", "42710"];
     const TRIES: u32 = 20;
-    let mut connection = migrator.connect().await?;
-    let row = sqlx::query(
-        "/* make_roles */
-         SELECT rolsuper AS may_make_roles,
-                EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $1) AS made
-         FROM pg_catalog.pg_roles WHERE rolname = CURRENT_USER",
-    )
-    .bind(OWNER)
-    .fetch_one(&mut connection)
-    .await
-    .in_statement(STATEMENT)?;
-    let may_make_roles: bool = row.try_get("may_make_roles").in_statement(STATEMENT)?;
-    let made: bool = row.try_get("made").in_statement(STATEMENT)?;
-    if !may_make_roles {
-        return if made { Ok(()) } else { Err(no_roles(migrator)) };
-    }
     let mut tries = 0;
     loop {
-        let made = sqlx::raw_sql(ROLES).execute(&mut connection).await.in_statement(STATEMENT);
+        let mut attempt = connection.begin().await.in_statement(STATEMENT)?;
+        let made = sqlx::raw_sql(ROLES).execute(&mut *attempt).await.in_statement(STATEMENT);
         tries += 1;
         match made {
+            Ok(_) => return attempt.commit().await.in_statement(STATEMENT),
             Err(error)
                 if tries < TRIES
                     && error
                         .sqlstate()
                         .is_some_and(|code| CONCURRENTLY_CHANGED.contains(&code)) =>
             {
+                attempt.rollback().await.in_statement(STATEMENT)?;
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            made => return made.map(drop),
+            Err(error) => return Err(error),
         }
     }
 }

@@ -23,6 +23,9 @@ const SUPERUSER_URL: &str = "LEDGER_TEST_DATABASE_URL";
 /// Held, on the server's `postgres` database, while a template is made.
 const TEMPLATE_LOCK: i64 = 0x006c_6564_6765_7274;
 
+/// A superuser's statement that lets DDL on the ledger through.
+pub(crate) const ALLOW_DDL: &str = "ALTER EVENT TRIGGER ledger_guard_ddl DISABLE";
+
 /// The server that tests run on, as its superuser.
 #[expect(clippy::unused_async, reason = "a server that has to be started takes its time")]
 async fn superuser_url() -> String {
@@ -107,6 +110,23 @@ impl TestLedger {
     /// A connection as the superuser.
     pub(crate) async fn connect_superuser(&self) -> PgConnection {
         connect_with(&self.options).await
+    }
+
+    /// A superuser's connection, with DDL on the ledger let through.
+    pub(crate) async fn connect_superuser_unguarded(&self) -> PgConnection {
+        let mut connection = self.connect_superuser().await;
+        run(&mut connection, ALLOW_DDL).await;
+        connection
+    }
+
+    /// Changes guards as a DBA may who means to: the manifest follows.
+    pub(crate) async fn change_guards(&self, sql: &str) {
+        let mut superuser = self.connect_superuser().await;
+        let window = format!(
+            "BEGIN; SELECT ledger_guard.begin_migration(); {sql};
+             SELECT ledger_guard.end_migration(); COMMIT"
+        );
+        run(&mut superuser, &window).await;
     }
 
     /// A connection as any role.

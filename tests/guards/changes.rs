@@ -140,6 +140,7 @@ async fn the_owner_has_few_rights_and_is_refused_by_the_guards_with_all_of_them(
             assert_eq!(refused(&mut owner, &keyless).await, code, "{keyless}");
         }
     }
+    ledger.connect_superuser_unguarded().await;
     for table in TABLES {
         run(&mut owner, &format!("GRANT ALL ON public.{table} TO ledger_owner")).await;
         for (operation, change) in changes(table) {
@@ -186,7 +187,7 @@ async fn a_message_tells_the_code_and_the_table_and_no_content() {
 async fn a_row_trigger_stands_behind_the_statement_trigger() {
     // Logical replication fires row triggers only.
     let ledger = ledger_with_rows_everywhere().await;
-    let mut superuser = ledger.connect_superuser().await;
+    let mut superuser = ledger.connect_superuser_unguarded().await;
     for table in TABLES {
         run(&mut superuser, "BEGIN").await;
         let disable = format!("ALTER TABLE public.{table} DISABLE TRIGGER ledger_refuse_statement");

@@ -3,10 +3,12 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
 use crate::chain::{Chain, Column, ColumnType, Member};
-use crate::hash::RowHash;
+use crate::hash::{LeafIndex, RowHash};
 use crate::{decimal, text};
 
 /// Integers in a canonical row stay below this magnitude, so that any JSON reader has them
@@ -160,6 +162,52 @@ pub fn write_canonical(
     }
     out.push(b'}');
     Ok(())
+}
+
+/// Appends a row as JSON, as the API, exports, the feed and replay show it (FORMAT.md section 2):
+/// the canonical members without `v`, with `X_text` (or `X_base64` for bytes) in place of
+/// `X_sha256`, and `prev_hash`, `row_hash` and `leaf_index`. One such line is enough to compute the
+/// row's hash again.
+///
+/// What the database holds is shown as it is. A value that has no canonical form any more, since
+/// somebody changed it, is shown as a string that says so.
+pub fn write_json(
+    chain: &Chain,
+    values: &[Value<'_>],
+    hashes: (&str, &str),
+    leaf_index: Option<LeafIndex>,
+    out: &mut Vec<u8>,
+) {
+    out.extend_from_slice(b"{\"chain\":");
+    text::write_json_string(chain.name, out);
+    for (column, value) in chain.columns.iter().zip(values) {
+        out.extend_from_slice(b",\"");
+        out.extend_from_slice(column.name.as_bytes());
+        out.extend_from_slice(match column.ty {
+            ColumnType::Document => b"_text\":".as_slice(),
+            ColumnType::Bytes => b"_base64\":",
+            _ => b"\":",
+        });
+        match value {
+            Value::Null => out.extend_from_slice(b"null"),
+            Value::Document(text) => text::write_json_string(text, out),
+            Value::Bytes(bytes) => text::write_json_string(&STANDARD.encode(bytes), out),
+            value => {
+                let start = out.len();
+                if let Err(error) = write_value(column, value, out) {
+                    out.truncate(start);
+                    text::write_json_string(&format!("unreadable: {error}"), out);
+                }
+            }
+        }
+    }
+    let (prev_hash, row_hash) = hashes;
+    for (name, hash) in [("prev_hash", prev_hash), ("row_hash", row_hash)] {
+        out.extend_from_slice(format!(",\"{name}\":").as_bytes());
+        text::write_json_string(hash, out);
+    }
+    let leaf = leaf_index.map_or_else(|| "null".to_owned(), |leaf| leaf.to_string());
+    out.extend_from_slice(format!(",\"leaf_index\":{leaf}}}").as_bytes());
 }
 
 fn write_value(column: &Column, value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), RowError> {

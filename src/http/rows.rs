@@ -1,0 +1,274 @@
+//! Rows as they are: written by services, read by everybody with a key.
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
+use ledger_verifier::Chain;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+use utoipa_axum::router::OpenApiRouter;
+
+use super::auth::Authorized;
+use super::page::{Page, Parameters};
+use super::problem::{Code, Problem};
+use super::webhook::{ANSWER_WITHIN, code_of, not_recorded, read_body};
+use super::{Service, bodies};
+use crate::appender::AppendError;
+use crate::chains::constraints::{self, Kind};
+use crate::chains::{Appended, ClientChain, IN_LEDGER, Receipt, WRITTEN_BY_CLIENTS};
+use crate::chains::{ai_debates, order_events, order_execution};
+use crate::keys::Caller;
+use crate::keys::scope::{Ingest, Read};
+use crate::rows::{read_row, violation};
+use crate::store::rows::{find_row, list_rows};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Characters of an idempotency key.
+const MAX_KEY_CHARS: usize = 255;
+
+/// What became of a row that was sent.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct RowAnswer {
+    /// `recorded`, or `duplicate` of a request that was recorded before.
+    status: &'static str,
+    /// Where the row stands in the ledger.
+    receipt: Receipt,
+}
+
+/// A row with its receipt.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct RowWithReceipt {
+    /// The row as JSON: every hashed column, documents as `…_text`, `prev_hash`, `row_hash` and
+    /// `leaf_index`. Enough to compute its hash again.
+    #[schema(value_type = Object)]
+    row: Box<RawValue>,
+    /// Where it stands, as its writer was told.
+    #[schema(value_type = Object)]
+    receipt: serde_json::Value,
+}
+
+/// Documents the three routes that write a row.
+macro_rules! writes {
+    ($name:ident, $path:literal, $body:ty, $chain:expr, $what:literal) => {
+        #[doc = $what]
+        ///
+        /// With an `Idempotency-Key` the same request can be sent again: the same body is answered
+        /// with the first receipt, another body under the same key is refused.
+        #[utoipa::path(post, path = $path, tag = "rows",
+            params(("Idempotency-Key" = Option<String>, Header,
+                description = "Up to 255 visible ASCII characters, unique for this key's holder and route.")),
+            request_body(content = $body, content_type = "application/json"),
+            responses(
+                (status = 201, description = "Recorded: committed before this answer.", body = RowAnswer),
+                (status = 200, description = "Recorded before; with the first receipt.", body = RowAnswer),
+                (status = 400, description = "The body cannot be read (VAL-001).",
+                 body = Problem, content_type = "application/problem+json"),
+                (status = 401, description = "The API key is missing or unknown (SEC-005).",
+                 body = Problem, content_type = "application/problem+json"),
+                (status = 403, description = "The API key lacks the scope (SEC-006).",
+                 body = Problem, content_type = "application/problem+json"),
+                (status = 409, description = "The idempotency key was used with another body (IDP-001).",
+                 body = Problem, content_type = "application/problem+json"),
+                (status = 413, description = "The body is too large (LIM-001).",
+                 body = Problem, content_type = "application/problem+json"),
+                (status = 422, description = "A field is missing or invalid (VAL-002), a number would \
+                    lose digits (AUD-001), or the row that is named is not there (AUD-008).",
+                 body = Problem, content_type = "application/problem+json"),
+                (status = 423, description = "The ledger is locked down (AUD-009).",
+                 body = Problem, content_type = "application/problem+json"),
+                (status = 429, description = "Too many requests (LIM-002).",
+                 body = Problem, content_type = "application/problem+json"),
+                (status = 503, description = "The database is away or slow (SYS-001): send it again.",
+                 body = Problem, content_type = "application/problem+json")),
+            security(("api_key" = ["ingest"])))]
+        pub(super) async fn $name(
+            authorized: Authorized<Ingest>,
+            State(service): State<Service>,
+            request: Request,
+        ) -> Result<(StatusCode, Json<RowAnswer>), Problem> {
+            write(&service, &authorized.caller, $chain, request).await
+        }
+    };
+}
+
+writes!(
+    write_ai_debate,
+    "/v1/ai_debates",
+    bodies::AiDebate,
+    &ai_debates::CLIENT_CHAIN,
+    "Records what a model thought of a signal."
+);
+writes!(
+    write_order,
+    "/v1/order_execution",
+    bodies::Order,
+    &order_execution::CLIENT_CHAIN,
+    "Records an order that was made for a signal."
+);
+writes!(
+    write_order_event,
+    "/v1/order_events",
+    bodies::OrderEvent,
+    &order_events::CLIENT_CHAIN,
+    "Records what became of an order, or a kill switch."
+);
+
+async fn write(
+    service: &Service,
+    caller: &Caller,
+    chain: &'static ClientChain,
+    request: Request,
+) -> Result<(StatusCode, Json<RowAnswer>), Problem> {
+    let key = idempotency_key(request.headers())?;
+    let body = read_body(request, service.max_body_bytes).await?;
+    let deadline = Instant::now() + ANSWER_WITHIN;
+    let row = read_row(chain, &body, &caller.name, key)
+        .map_err(|fault| Problem::new(code_of(fault.reason), fault.detail).of(fault.field))?;
+    // On a task of its own: a client that hangs up does not stop what it has sent.
+    let appender = service.appender.clone();
+    let appended = tokio::spawn(async move { appender.append(row, deadline).await });
+    let internal = |_| Problem::new(Code::Internal, "the row could not be handled");
+    match appended.await.map_err(internal)? {
+        Ok(appended) => answer(appended),
+        Err(error) => Err(refused(&error)),
+    }
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let invalid = || {
+        let detail =
+            format!("Idempotency-Key has from 1 to {MAX_KEY_CHARS} visible ASCII characters, once");
+        Problem::new(Code::InvalidField, detail).of_field("Idempotency-Key")
+    };
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let key = value.to_str().map_err(|_| invalid())?;
+    let fits = (1..=MAX_KEY_CHARS).contains(&key.len()) && values.next().is_none();
+    if fits { Ok(Some(key.to_owned())) } else { Err(invalid()) }
+}
+
+fn answer(appended: Appended) -> Result<(StatusCode, Json<RowAnswer>), Problem> {
+    match appended {
+        Appended::Recorded(receipt) => {
+            Ok((StatusCode::CREATED, Json(RowAnswer { status: "recorded", receipt })))
+        }
+        Appended::Duplicate(existing) => {
+            let receipt = existing.receipt;
+            Ok((StatusCode::OK, Json(RowAnswer { status: "duplicate", receipt })))
+        }
+        Appended::Conflict(_) => {
+            let detail = "Idempotency-Key was used before with another body";
+            Err(Problem::new(Code::Conflict, detail).of_field("Idempotency-Key"))
+        }
+        Appended::Locked(lockdown) => Err(Problem::locked(&lockdown)),
+        Appended::UnknownReference(constraint) => Err(violated(constraint)),
+    }
+}
+
+/// The refusal of a row that violates a constraint of its table.
+fn violated(name: &str) -> Problem {
+    let Some(constraint) = constraints::by_name(name) else {
+        return Problem::new(Code::InvalidField, "the row cannot be recorded");
+    };
+    let fault = violation(constraint);
+    let code = match constraint.kind {
+        Kind::InvalidField => Code::InvalidField,
+        Kind::UnknownReference => Code::UnknownReference,
+    };
+    Problem::new(code, fault.detail).of(fault.field)
+}
+
+fn refused(error: &AppendError) -> Problem {
+    match error {
+        AppendError::Refused { constraint: Some(name), .. } => violated(name),
+        error => not_recorded(error),
+    }
+}
+
+fn chain_of(name: &str) -> Result<&'static Chain, Problem> {
+    let found = IN_LEDGER.into_iter().find(|chain| chain.name == name);
+    found.ok_or_else(|| Problem::new(Code::NotFound, "there is no such chain"))
+}
+
+fn no_such_row() -> Problem {
+    Problem::new(Code::NotFound, "there is no such row")
+}
+
+/// Rows of a chain, the newest first.
+#[utoipa::path(get, path = "/v1/{chain}", tag = "rows",
+    params(
+        ("chain" = String, Path, description = "A chain's name, for example `signals`."),
+        ("limit" = Option<u32>, Query, description = "Rows on a page, 1 to 1000; 100 unless given."),
+        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before.")),
+    responses(
+        (status = 200, description = "A page; `Link` leads to the next.", body = Page<Object>),
+        (status = 400, description = "A parameter is unknown or unreadable (VAL-003).",
+         body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such chain (NTF-001).",
+         body = Problem, content_type = "application/problem+json"),
+        (status = "4XX", description = "SEC-005, SEC-006, LIM-002.",
+         body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is away or slow (SYS-001).",
+         body = Problem, content_type = "application/problem+json")),
+    security(("api_key" = ["read"])))]
+pub(super) async fn list(
+    _: Authorized<Read>,
+    State(service): State<Service>,
+    chain: Result<Path<String>, PathRejection>,
+    parameters: Parameters,
+) -> Result<Page<Box<RawValue>>, Problem> {
+    let Ok(Path(chain)) = chain else { return Err(no_such_row()) };
+    page(&service, chain_of(&chain)?, parameters).await
+}
+
+/// [`list`] of the chains that have a route of their own for writing, beside which it must stand.
+pub(super) fn lists(mut routes: OpenApiRouter<Service>) -> OpenApiRouter<Service> {
+    for written in WRITTEN_BY_CLIENTS {
+        let chain = written.chain;
+        let list = async move |_: Authorized<Read>, State(service): State<Service>, parameters| {
+            page(&service, chain, parameters).await
+        };
+        routes = routes.route(&format!("/v1/{}", chain.name), axum::routing::get(list));
+    }
+    routes
+}
+
+async fn page(
+    service: &Service,
+    chain: &'static Chain,
+    mut parameters: Parameters,
+) -> Result<Page<Box<RawValue>>, Problem> {
+    let page = parameters.page_of(chain.name)?;
+    parameters.finish()?;
+    let rows = list_rows(&service.reads, chain, page.after(), page.to_read()).await?;
+    Ok(page.make(rows, crate::store::rows::StoredRow::id).map(|row| row.to_json()))
+}
+
+/// One row, with its receipt.
+#[utoipa::path(get, path = "/v1/{chain}/{id}", tag = "rows",
+    params(
+        ("chain" = String, Path, description = "A chain's name, for example `signals`."),
+        ("id" = i64, Path, description = "The row's id.")),
+    responses(
+        (status = 200, description = "The row.", body = RowWithReceipt),
+        (status = 404, description = "No such row (NTF-001).",
+         body = Problem, content_type = "application/problem+json"),
+        (status = "4XX", description = "SEC-005, SEC-006, LIM-002.",
+         body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is away or slow (SYS-001).",
+         body = Problem, content_type = "application/problem+json")),
+    security(("api_key" = ["read"])))]
+pub(super) async fn get(
+    _: Authorized<Read>,
+    State(service): State<Service>,
+    path: Result<Path<(String, i64)>, PathRejection>,
+    parameters: Parameters,
+) -> Result<Json<RowWithReceipt>, Problem> {
+    let Ok(Path((chain, id))) = path else { return Err(no_such_row()) };
+    parameters.finish()?;
+    let row = find_row(&service.reads, chain_of(&chain)?, id).await?.ok_or_else(no_such_row)?;
+    let receipt = row.receipt_json();
+    Ok(Json(RowWithReceipt { row: row.to_json(), receipt }))
+}

@@ -1,0 +1,133 @@
+//! The story of a trade, and kill switches: the two views, and every row in ledger order.
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::Service;
+use super::auth::Authorized;
+use super::page::{Page, Parameters};
+use super::problem::{Code, Problem};
+use crate::keys::scope::Read;
+use crate::store::rows::story;
+use crate::store::trades::{
+    KillSwitchEvent, Trade, find_trade, list_kill_switch_events, list_trades,
+};
+
+/// The whole story of one signal.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct Story {
+    /// What became of it, at a glance.
+    trade: Trade,
+    /// Every row of every chain that belongs to it, in the order in which they were appended.
+    steps: Vec<StoryStep>,
+}
+
+/// One row of the story.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct StoryStep {
+    /// Microseconds since the row before; null for the first.
+    #[schema(required)]
+    since_previous_us: Option<i64>,
+    /// Microseconds since the signal was recorded.
+    #[schema(required)]
+    since_signal_us: Option<i64>,
+    /// The row as JSON.
+    #[schema(value_type = Object)]
+    row: Box<RawValue>,
+}
+
+/// Signals with what became of them, the newest first.
+#[utoipa::path(get, path = "/v1/trades", tag = "trades",
+    params(
+        ("limit" = Option<u32>, Query, description = "Trades on a page, 1 to 1000; 100 unless given."),
+        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before.")),
+    responses(
+        (status = 200, description = "A page; `Link` leads to the next.", body = Page<Trade>),
+        (status = "4XX", description = "VAL-003, SEC-005, SEC-006, LIM-002.",
+         body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is away or slow (SYS-001).",
+         body = Problem, content_type = "application/problem+json")),
+    security(("api_key" = ["read"])))]
+pub(super) async fn list(
+    _: Authorized<Read>,
+    State(service): State<Service>,
+    mut parameters: Parameters,
+) -> Result<Page<Trade>, Problem> {
+    let page = parameters.page_of("trades")?;
+    parameters.finish()?;
+    let trades = list_trades(&service.reads, page.after(), page.to_read()).await?;
+    Ok(page.make(trades, |trade| trade.signal_row_id))
+}
+
+/// The whole story of one signal: what became of it, and every row in ledger order with the time
+/// between them.
+#[utoipa::path(get, path = "/v1/trades/{correlation_id}", tag = "trades",
+    params(("correlation_id" = Uuid, Path, description = "The signal's correlation id.")),
+    responses(
+        (status = 200, description = "The story.", body = Story),
+        (status = 404, description = "No such signal (NTF-001).",
+         body = Problem, content_type = "application/problem+json"),
+        (status = "4XX", description = "SEC-005, SEC-006, LIM-002.",
+         body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is away or slow (SYS-001).",
+         body = Problem, content_type = "application/problem+json")),
+    security(("api_key" = ["read"])))]
+pub(super) async fn get(
+    _: Authorized<Read>,
+    State(service): State<Service>,
+    path: Result<Path<Uuid>, PathRejection>,
+    parameters: Parameters,
+) -> Result<Json<Story>, Problem> {
+    let none = || Problem::new(Code::NotFound, "there is no such signal");
+    let Ok(Path(correlation_id)) = path else { return Err(none()) };
+    parameters.finish()?;
+    let (trade, rows) = tokio::try_join!(
+        find_trade(&service.reads, correlation_id),
+        story(&service.reads, correlation_id)
+    )?;
+    let trade = trade.ok_or_else(none)?;
+    let first = rows.first().and_then(crate::store::rows::StoredRow::created_at_micros);
+    let mut previous = None;
+    let steps = rows
+        .iter()
+        .map(|row| {
+            let at = row.created_at_micros();
+            let since = |earlier: Option<i64>| Some(at? - earlier?);
+            let step = StoryStep {
+                since_previous_us: since(previous),
+                since_signal_us: since(first),
+                row: row.to_json(),
+            };
+            previous = at;
+            step
+        })
+        .collect();
+    Ok(Json(Story { trade, steps }))
+}
+
+/// Kill switches, the newest first.
+#[utoipa::path(get, path = "/v1/kill_switch_events", tag = "trades",
+    params(
+        ("limit" = Option<u32>, Query, description = "Events on a page, 1 to 1000; 100 unless given."),
+        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before.")),
+    responses(
+        (status = 200, description = "A page; `Link` leads to the next.", body = Page<KillSwitchEvent>),
+        (status = "4XX", description = "VAL-003, SEC-005, SEC-006, LIM-002.",
+         body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is away or slow (SYS-001).",
+         body = Problem, content_type = "application/problem+json")),
+    security(("api_key" = ["read"])))]
+pub(super) async fn kill_switch_events(
+    _: Authorized<Read>,
+    State(service): State<Service>,
+    mut parameters: Parameters,
+) -> Result<Page<KillSwitchEvent>, Problem> {
+    let page = parameters.page_of("kill_switch_events")?;
+    parameters.finish()?;
+    let events = list_kill_switch_events(&service.reads, page.after(), page.to_read()).await?;
+    Ok(page.make(events, |event| event.id))
+}

@@ -1,0 +1,181 @@
+//! Single rows, pages of rows, and the rows that make the story of one signal.
+
+use chrono::DateTime;
+use ledger_verifier::chain::{AI_DEBATES, ORDER_EVENTS, ORDER_EXECUTION, SIGNALS};
+use ledger_verifier::row::write_json;
+use ledger_verifier::{Chain, LeafIndex, Value};
+use serde_json::value::RawValue;
+use serde_json::{Value as Json, json};
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, Row, ValueRef};
+use uuid::Uuid;
+
+use super::copy::{copy_columns, decode};
+use super::pool::Pool;
+use super::{InStatement, StoreError};
+use crate::chains::rfc3339;
+
+/// A row as it was read.
+#[derive(Debug)]
+pub struct StoredRow {
+    /// Its chain.
+    pub chain: &'static Chain,
+    /// One value for each column.
+    pub values: Vec<Value<'static>>,
+    /// The stored `prev_hash`.
+    pub prev_hash: String,
+    /// The stored `row_hash`.
+    pub row_hash: String,
+    /// Its place in the log; `None` where the log does not have it.
+    pub leaf_index: Option<LeafIndex>,
+}
+
+impl StoredRow {
+    /// The row's id.
+    pub fn id(&self) -> i64 {
+        match self.values.first() {
+            Some(Value::Integer(id)) => *id,
+            _ => 0,
+        }
+    }
+
+    /// When it was appended, in microseconds since 1970.
+    pub fn created_at_micros(&self) -> Option<i64> {
+        match self.values.last() {
+            Some(Value::Timestamp(micros)) => Some(*micros),
+            _ => None,
+        }
+    }
+
+    /// The value of a column.
+    pub fn value(&self, column: &str) -> Option<&Value<'static>> {
+        self.values.get(self.chain.position(column)?)
+    }
+
+    /// Where it stands, as its writer was told.
+    pub fn receipt_json(&self) -> Json {
+        let created_at = self.created_at_micros().and_then(DateTime::from_timestamp_micros);
+        json!({
+            "chain": self.chain.name,
+            "id": self.id(),
+            "leaf_index": self.leaf_index.map(|leaf| leaf.0),
+            "row_hash": self.row_hash,
+            "prev_hash": self.prev_hash,
+            "created_at": created_at.map(rfc3339),
+        })
+    }
+
+    /// The row as JSON, the same everywhere.
+    pub fn to_json(&self) -> Box<RawValue> {
+        let mut json = Vec::with_capacity(512);
+        let hashes = (self.prev_hash.as_str(), self.row_hash.as_str());
+        write_json(self.chain, &self.values, hashes, self.leaf_index, &mut json);
+        let json = String::from_utf8(json).expect("a row's JSON is UTF-8");
+        RawValue::from_string(json).expect("a row's JSON is JSON")
+    }
+}
+
+/// The row of this id.
+pub async fn find_row(
+    pool: &Pool,
+    chain: &'static Chain,
+    id: i64,
+) -> Result<Option<StoredRow>, StoreError> {
+    let found = select(pool.get(), chain, "t.id = $1", "", |query| query.bind(id)).await?;
+    Ok(found.into_iter().next())
+}
+
+/// Rows with an id below this one, the newest first.
+pub async fn list_rows(
+    pool: &Pool,
+    chain: &'static Chain,
+    before: Option<i64>,
+    limit: i64,
+) -> Result<Vec<StoredRow>, StoreError> {
+    let before = before.unwrap_or(i64::MAX);
+    select(pool.get(), chain, "t.id < $1", "ORDER BY t.id DESC LIMIT $2", |query| {
+        query.bind(before).bind(limit)
+    })
+    .await
+}
+
+/// Every row that belongs to a signal, in the ledger's order: the signal, debates, orders and
+/// their events. Read from one snapshot.
+pub async fn story(pool: &Pool, correlation_id: Uuid) -> Result<Vec<StoredRow>, StoreError> {
+    const OF_SIGNAL: &str = "t.correlation_id = $1";
+    const OF_ITS_ORDERS: &str = "t.order_execution_id IN (
+        SELECT o.id FROM public.order_execution AS o WHERE o.correlation_id = $1)";
+    let mut transaction = pool
+        .get()
+        .begin_with("/* story */ BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        .await
+        .in_statement("story")?;
+    let mut rows = Vec::new();
+    for (chain, condition) in [
+        (&SIGNALS, OF_SIGNAL),
+        (&AI_DEBATES, OF_SIGNAL),
+        (&ORDER_EXECUTION, OF_SIGNAL),
+        (&ORDER_EVENTS, OF_ITS_ORDERS),
+    ] {
+        let bind = |query: Query| query.bind(correlation_id);
+        rows.extend(select(&mut *transaction, chain, condition, "ORDER BY t.id", bind).await?);
+    }
+    transaction.rollback().await.in_statement("story")?;
+    // What the log does not have comes last.
+    rows.sort_by_key(|row| row.leaf_index.map_or(u64::MAX, |leaf| leaf.0));
+    Ok(rows)
+}
+
+type Query = sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
+async fn select<'c>(
+    executor: impl sqlx::PgExecutor<'c>,
+    chain: &'static Chain,
+    condition: &str,
+    rest: &str,
+    bind: impl FnOnce(Query) -> Query,
+) -> Result<Vec<StoredRow>, StoreError> {
+    const STATEMENT: &str = "select_rows";
+    let columns: Vec<_> =
+        copy_columns(chain).split(", ").map(|column| format!("t.{column}")).collect();
+    let statement = format!(
+        "/* select_rows */
+         SELECT {columns},
+                (SELECT l.leaf_index FROM public.ledger_log AS l
+                 WHERE l.chain = '{name}' AND l.id = t.id) AS leaf_index
+         FROM public.{name} AS t WHERE {condition} {rest}",
+        columns = columns.join(", "),
+        name = chain.name,
+    );
+    let found = bind(sqlx::query(AssertSqlSafe(statement)))
+        .fetch_all(executor)
+        .await
+        .in_statement(STATEMENT)?;
+    found.iter().map(|row| read(chain, row)).collect::<Result<_, _>>().in_statement(STATEMENT)
+}
+
+fn read(chain: &'static Chain, row: &PgRow) -> Result<StoredRow, sqlx::Error> {
+    let values = chain
+        .columns
+        .iter()
+        .enumerate()
+        .map(|(at, column)| {
+            let raw = row.try_get_raw(at)?;
+            // Prepared statements answer in the binary form that COPY has, too.
+            let field = if raw.is_null() {
+                None
+            } else {
+                Some(raw.as_bytes().map_err(sqlx::Error::Decode)?)
+            };
+            Ok(decode(column.ty, field).into_owned())
+        })
+        .collect::<Result<_, sqlx::Error>>()?;
+    let leaf_index: Option<i64> = row.try_get("leaf_index")?;
+    Ok(StoredRow {
+        chain,
+        values,
+        prev_hash: row.try_get("prev_hash")?,
+        row_hash: row.try_get("row_hash")?,
+        leaf_index: leaf_index.and_then(|leaf| u64::try_from(leaf).ok()).map(LeafIndex),
+    })
+}
