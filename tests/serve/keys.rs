@@ -44,13 +44,15 @@ async fn the_first_start_makes_an_admin_key_and_tells_the_file_but_not_the_key()
     // A first start that broke off between the file and the row.
     sql(
         &program,
-        "ALTER TABLE api_keys DISABLE TRIGGER USER;
+        "ALTER EVENT TRIGGER ledger_guard_ddl DISABLE;
+         ALTER TABLE api_keys DISABLE TRIGGER USER;
          DELETE FROM api_keys;
          ALTER TABLE api_keys ENABLE ALWAYS TRIGGER ledger_refuse_statement;
          ALTER TABLE api_keys ENABLE ALWAYS TRIGGER ledger_refuse_row;
          ALTER TABLE api_keys ENABLE ALWAYS TRIGGER ledger_refuse_row_update;
          ALTER TABLE api_keys ENABLE ALWAYS TRIGGER ledger_stamp_key;
-         ALTER TABLE api_keys ENABLE ALWAYS TRIGGER ledger_record_key",
+         ALTER TABLE api_keys ENABLE ALWAYS TRIGGER ledger_record_key;
+         ALTER EVENT TRIGGER ledger_guard_ddl ENABLE ALWAYS",
     )
     .await;
     program.interrupt();
