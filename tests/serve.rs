@@ -299,6 +299,8 @@ fn the_configuration_is_shown_without_secrets_and_a_misspelt_setting_is_an_error
     assert!(!shown.stdout.contains("hunter2") && !shown.stdout.contains("nobody sees"));
     let settings: Value = serde_json::from_str(&shown.stdout).unwrap();
     assert_eq!(settings["LEDGER_LISTEN"], json!("127.0.0.1:8080"));
+    assert_eq!(settings["LEDGER_RATE_LIMIT_KEY_PER_S"], 1000);
+    assert_eq!(settings["LEDGER_RATE_LIMIT_ADDRESS_PER_S"], 1000);
 
     let misspelt = audit_ledger(&["config"], &[("LEDGER_LISTNE", "127.0.0.1:1")]);
     assert_eq!(misspelt.code, 1);
