@@ -135,7 +135,10 @@ async fn migrating_repairs_some_drift_and_accepts_none() {
 async fn a_login_without_power_migrates_only_where_no_event_trigger_stands() {
     let ledger = TestLedger::new().await;
     let migrator = ledger.migrator();
-    assert_eq!(migrate_and_record(&migrator, Clock::system()).await.unwrap(), [1, 2, 3, 4]);
+    assert_eq!(
+        migrate_and_record(&migrator, Clock::system()).await.unwrap(),
+        [1, 2, 3, 4, 5, 6, 7, 8]
+    );
     let mut superuser = ledger.connect_superuser().await;
     run(&mut superuser, "DELETE FROM _sqlx_migrations WHERE version = 4").await;
     let error = migrate(&migrator).await.unwrap_err().to_string();
@@ -150,7 +153,7 @@ async fn a_login_without_power_migrates_only_where_no_event_trigger_stands() {
     let bare_superuser = ledger.options("postgres").database(name);
     run(&mut connect_with(&bare_superuser).await, schema).await;
     let bare = database(&without);
-    assert_eq!(migrate_and_record(&bare, Clock::system()).await.unwrap(), [1, 2, 3, 4]);
+    assert_eq!(migrate_and_record(&bare, Clock::system()).await.unwrap(), [1, 2, 3, 4, 5, 6, 7, 8]);
     let guards = compare_guards(&database(&without.clone().username("app_trading"))).await;
     assert!(matches!(guards.unwrap(), Guards::Unknown { were_made: false }));
     // A superuser who comes later makes the guards, and that is recorded.

@@ -8,7 +8,7 @@ use ledger_verifier::chain::{QUARANTINED_DELIVERIES, SIGNALS};
 
 use crate::CHAINS;
 use crate::checks::{Spelt, check, check_in_sql, findings};
-use crate::columns::{ROWS, Unguarded, spelt};
+use crate::columns::{ROWS, Unguarded, orphans, spelt};
 use crate::common::run;
 
 /// The hash of a row `t` of this chain, in SQL.
@@ -73,16 +73,20 @@ fn all_spelt(chain: &Chain, findings: &[(i64, &'static str)]) -> Vec<Spelt> {
 async fn deleted_rows() {
     let mut unguarded = Unguarded::new(false).await;
     for chain in IN_LEDGER {
-        for (condition, expected, first_missing) in [
-            ("id = 1", vec![(1, "log_mismatch"), (2, "gap")], 1),
-            ("id = 3", vec![(3, "log_mismatch"), (4, "gap")], 3),
-            ("id = 5", vec![(5, "log_mismatch")], 5),
-            ("id IN (2, 3)", vec![(2, "log_mismatch"), (3, "log_mismatch"), (4, "gap")], 2),
-            ("true", (1..=5).map(|id| (id, "log_mismatch")).collect(), 1),
+        for (condition, deleted, gap) in [
+            ("id = 1", 1..=1, Some(2)),
+            ("id = 3", 3..=3, Some(4)),
+            ("id = 5", 5..=5, None),
+            ("id IN (2, 3)", 2..=3, Some(4)),
+            ("true", 1..=5, None),
         ] {
             let delete = format!("DELETE FROM public.{} WHERE {condition}", chain.name);
-            let in_sql = Some((first_missing, "log_mismatch"));
-            let expected = all_spelt(chain, &expected);
+            let in_sql = Some((*deleted.start(), "log_mismatch"));
+            let mut expected: Vec<_> = gap.iter().map(|id| spelt(chain, *id, "gap")).collect();
+            for id in deleted {
+                expected.push(spelt(chain, id, "log_mismatch"));
+                expected.extend(orphans(chain, id));
+            }
             unguarded.assert_found(&delete, expected, chain, in_sql).await;
         }
         let truncate = format!("TRUNCATE public.{}", chain.name);
@@ -264,7 +268,7 @@ async fn every_tampered_row_is_found_not_only_the_first() {
         + "UPDATE public.ledger_log SET row_hash = '' WHERE chain = 'signals' AND id = 2;"
         + "UPDATE public.signals SET row_hash = repeat('0', 64) WHERE id = 3;"
         + "DELETE FROM public.signals WHERE id = 5;";
-    let expected = all_spelt(
+    let mut expected = all_spelt(
         signals,
         &[
             (1, "content"),
@@ -275,6 +279,7 @@ async fn every_tampered_row_is_found_not_only_the_first() {
             (5, "log_mismatch"),
         ],
     );
+    expected.extend(orphans(signals, 5));
     unguarded.assert_found(&many, expected, signals, Some((1, "content"))).await;
     unguarded.finish().await;
 }
