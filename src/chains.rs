@@ -245,13 +245,6 @@ pub(crate) fn as_rfc3339<S: Serializer>(instant: &DateTime<Utc>, to: S) -> Resul
     to.serialize_str(&rfc3339(*instant))
 }
 
-pub(crate) fn as_rfc3339_or_null<S: Serializer>(
-    instant: &Option<DateTime<Utc>>,
-    to: S,
-) -> Result<S::Ok, S::Error> {
-    instant.map(rfc3339).serialize(to)
-}
-
 fn as_text<S: Serializer>(hash: &RowHash, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(hash)
 }

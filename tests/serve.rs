@@ -1,6 +1,8 @@
 //! The program as its users run it: started, killed, tampered with and checked from outside.
 
 mod common;
+#[path = "serve/keys.rs"]
+mod keys;
 #[path = "serve/program.rs"]
 mod program;
 
@@ -26,7 +28,7 @@ async fn the_first_signal_proves_itself_and_a_changed_row_is_named() {
 
     let verified = program.run(&["verify"]);
     assert_eq!(verified.code, 0, "{verified:?}");
-    assert!(verified.stdout.contains("Verified: 3 rows"), "{verified:?}");
+    assert!(verified.stdout.contains("Verified: 4 rows"), "{verified:?}");
 
     sql(
         &program,
@@ -351,6 +353,8 @@ fn the_configuration_is_shown_without_secrets_and_a_misspelt_setting_is_an_error
     assert!(!shown.stdout.contains("hunter2") && !shown.stdout.contains("nobody sees"));
     let settings: Value = serde_json::from_str(&shown.stdout).unwrap();
     assert_eq!(settings["LEDGER_LISTEN"], json!("127.0.0.1:8080"));
+    assert_eq!(settings["LEDGER_RATE_LIMIT_KEY_PER_S"], 1000);
+    assert_eq!(settings["LEDGER_RATE_LIMIT_ADDRESS_PER_S"], 1000);
 
     let misspelt = audit_ledger(&["config"], &[("LEDGER_LISTNE", "127.0.0.1:1")]);
     assert_eq!(misspelt.code, 1);

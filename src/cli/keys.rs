@@ -49,10 +49,11 @@ pub(super) async fn run(command: Command, config: &Config, clock: Clock) -> Resu
         let ledger = super::open(config, clock).await?;
         let keys = list_keys(&ledger.app).await;
         ledger.close().await;
+        let keys = keys?;
         if json {
-            print_json(&keys?)
+            print_json(&keys);
         } else {
-            print_table(&keys?)
+            print_table(&keys);
         }
         return Ok(());
     }
@@ -94,7 +95,18 @@ async fn revoke(owner: &Database, id: KeyId) -> Result<(), Failure> {
 }
 
 fn print_json(keys: &[KeyRecord]) {
-    say(format_args!("{:#}", json!(keys)));
+    let shown = |key: &KeyRecord| {
+        json!({
+            "key_id": key.key_id.to_string(),
+            "name": key.name,
+            "scopes": key.scopes.names(),
+            "created_at": rfc3339(key.created_at),
+            "created_by": key.created_by,
+            "revoked_at": key.revoked_at.map(rfc3339),
+            "revoked_by": key.revoked_by,
+        })
+    };
+    say(format_args!("{:#}", keys.iter().map(shown).collect::<serde_json::Value>()));
 }
 
 fn print_table(keys: &[KeyRecord]) {

@@ -77,7 +77,7 @@ fn check<K: Hash + Eq + Clone>(
 #[derive(Debug)]
 struct Limiter<K: Hash + Eq + Clone> {
     per_s: NonZeroU32,
-    limiter: RateLimiter<K, HashMapStateStore<K>, MonotonicClock>,
+    states: RateLimiter<K, HashMapStateStore<K>, MonotonicClock>,
     started: Instant,
     /// The second, since then, in which those that are as good as new were last forgotten. So
     /// none is kept for much longer than its burst takes to refill.
@@ -89,7 +89,7 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
         let quota = Quota::per_second(per_s).allow_burst(per_s.saturating_mul(BURST));
         Arc::new(Self {
             per_s,
-            limiter: RateLimiter::hashmap_with_clock(quota, MonotonicClock),
+            states: RateLimiter::hashmap_with_clock(quota, MonotonicClock),
             started: Instant::now(),
             cleaned: AtomicU64::new(0),
         })
@@ -99,9 +99,9 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
     fn check(&self, key: &K) -> Result<(), u32> {
         let second = self.started.elapsed().as_secs();
         if self.cleaned.swap(second, Ordering::Relaxed) != second {
-            self.limiter.retain_recent();
+            self.states.retain_recent();
         }
-        self.limiter.check_key(key).map_err(|until| {
+        self.states.check_key(key).map_err(|until| {
             let wait = until.wait_time_from(MonotonicClock.now());
             let whole = wait + Duration::from_nanos(999_999_999);
             u32::try_from(whole.as_secs()).unwrap_or(u32::MAX).max(1)
@@ -164,6 +164,6 @@ mod tests {
         }
         std::thread::sleep(Duration::from_millis(1_100));
         limiter.check(&0).unwrap();
-        assert!(limiter.limiter.len() < 10, "{}", limiter.limiter.len());
+        assert!(limiter.states.len() < 10, "{}", limiter.states.len());
     }
 }

@@ -101,7 +101,7 @@ impl Code {
                 ("LIM-002", StatusCode::TOO_MANY_REQUESTS, "Too many requests")
             }
             Self::Unavailable => {
-                ("SYS-001", StatusCode::SERVICE_UNAVAILABLE, "The ledger cannot record this now")
+                ("SYS-001", StatusCode::SERVICE_UNAVAILABLE, "The ledger cannot answer this now")
             }
             Self::Internal => {
                 ("SYS-002", StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong")

@@ -54,7 +54,8 @@ pub(super) async fn admin_key(
     };
     let in_force = known.iter().any(|it| it.key_id == key.id() && it.revoked_at.is_none());
     if !in_force {
-        tracing::warn!(path = %path.display(), "this key is of no use: revoked, or not of this ledger");
+        let path = path.display();
+        tracing::warn!(%path, "this key is of no use: revoked, or not of this ledger");
     }
     Ok(in_force.then_some(path))
 }

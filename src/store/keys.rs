@@ -1,39 +1,30 @@
 //! API keys: made and revoked as `ledger_owner`, read by every role.
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
 use super::pool::Pool;
 use super::{Database, InStatement, StoreError};
-use crate::chains::{as_rfc3339, as_rfc3339_or_null};
 use crate::keys::{ApiKey, KeyId, KeyInForce, KeyName, Scope, Scopes};
 
 /// What is told of a key: everything but its secret's hash.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct KeyRecord {
     /// What it is found by.
-    #[serde(serialize_with = "as_text")]
     pub key_id: KeyId,
     /// Its holder.
     pub name: String,
     /// What it may be used for.
     pub scopes: Scopes,
     /// When it was made.
-    #[serde(serialize_with = "as_rfc3339")]
     pub created_at: DateTime<Utc>,
     /// The database login that made it.
     pub created_by: String,
     /// When it was revoked.
-    #[serde(serialize_with = "as_rfc3339_or_null")]
     pub revoked_at: Option<DateTime<Utc>>,
     /// The database login that revoked it.
     pub revoked_by: Option<String>,
-}
-
-fn as_text<S: serde::Serializer>(id: &KeyId, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_str(id)
 }
 
 /// Records a key, and that it was made, in one transaction.

@@ -29,7 +29,7 @@ impl Progress for Told {
         self.compared = entries;
     }
 
-    fn found(&mut self, _finding: &Finding) {
+    fn found(&mut self, _finding: &Finding, _acknowledged: bool) {
         self.findings += 1;
     }
 }
@@ -56,6 +56,7 @@ pub(crate) fn findings(report: &Report) -> Vec<Spelt> {
         .iter()
         .filter(|chain| chain.chain != GUARDS)
         .flat_map(|chain| &chain.findings)
+        .map(|listed| &listed.finding)
         .map(|found| (found.chain.clone(), found.id.map(|id| id.0), found.kind.name()))
         .collect();
     findings.sort();

@@ -142,7 +142,7 @@ async fn the_owner_by_hand_is_held_to_the_same_rules() {
         let code = refused(&mut owner, change).await;
         assert!(code == NO_RIGHT || code == REFUSED, "{code}: {change}");
     }
-    run(&mut owner, "GRANT ALL ON public.api_keys TO ledger_owner").await;
+    ledger.change_guards("GRANT ALL ON public.api_keys TO ledger_owner").await;
     for change in CHANGES {
         assert_eq!(refused(&mut owner, change).await, REFUSED, "{change}");
     }
@@ -157,7 +157,7 @@ async fn the_owner_by_hand_is_held_to_the_same_rules() {
 #[tokio::test]
 async fn a_superuser_is_too_and_what_passes_is_on_record_with_the_databases_own_word() {
     let ledger = TestLedger::new().await;
-    let mut superuser = ledger.connect_superuser().await;
+    let mut superuser = ledger.connect_superuser_unguarded().await;
     for (n, replication_role) in (0..).zip(["origin", "local", "replica"]) {
         run(&mut superuser, &format!("SET session_replication_role = {replication_role}")).await;
         // A key that claims to be old, and to be somebody else's doing.

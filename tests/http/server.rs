@@ -6,10 +6,8 @@ use std::sync::Arc;
 use audit_ledger::appender::{Appender, BatchSettings};
 use audit_ledger::clock::Clock;
 use audit_ledger::config::RateSettings;
-use audit_ledger::http::{self, RateLimits, Readiness, Service};
-use audit_ledger::keys::Keyring;
+use audit_ledger::http::{self, RateLimits, Service};
 use audit_ledger::store::Database;
-use audit_ledger::store::pool::Pool;
 use audit_ledger::webhook::Source;
 use audit_ledger::webhook::auth::sign;
 use audit_ledger::webhook::source::{TRADINGVIEW, WebhookSecret};
@@ -92,16 +90,10 @@ impl Server {
         let (appender, writer) = Appender::start(database.clone(), BatchSettings::default(), clock);
         let secret = String::from_utf8(sources[0].secrets[0].bytes().to_vec()).unwrap();
         let service = Service {
-            appender,
-            clock,
             sources: Service::by_name(sources),
             trusted_proxies,
-            reads: Pool::of(&database, http::READ_CONNECTIONS),
-            keyring: Keyring::of(&database),
             limits: RateLimits::new(rates),
-            readiness: Readiness::of(database),
-            metrics: http::install_metrics(),
-            max_body_bytes: 256 << 10,
+            ..Service::new(database, appender, clock)
         };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

@@ -99,6 +99,8 @@ impl Program {
             .arg("serve")
             .env("LEDGER_LISTEN", address)
             .env("LEDGER_DATA_DIR", folder.path().join("data"))
+            // All load of a test comes from one address.
+            .env("LEDGER_RATE_LIMIT_ADDRESS_PER_S", "0")
             .envs(variables.iter().cloned())
             .stdout(file("stdout"))
             .stderr(file("stderr"))
@@ -137,7 +139,7 @@ impl Program {
         self.process.id()
     }
 
-    fn data_dir(&self) -> PathBuf {
+    pub(crate) fn data_dir(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
@@ -157,9 +159,14 @@ impl Program {
         std::fs::read_to_string(self.data_dir().join("webhook.secret")).unwrap()
     }
 
+    /// What the service printed at its starts.
+    pub(crate) fn stdout(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("stdout")).unwrap()
+    }
+
     /// The line that the service printed at its start.
     pub(crate) fn printed_curl(&self) -> String {
-        let printed = std::fs::read_to_string(self.folder.path().join("stdout")).unwrap();
+        let printed = self.stdout();
         let start = printed.find("curl ").expect(&printed);
         printed[start..].split("\n\n").next().unwrap().to_owned()
     }
@@ -223,6 +230,13 @@ impl Program {
             .fetch_all(&mut self.superuser().await)
             .await
             .unwrap()
+    }
+
+    /// Asks with an API key.
+    pub(crate) async fn get(&self, path: &str, key: &str) -> Answer {
+        let request = reqwest::Client::new().get(format!("http://{}{path}", self.address));
+        let answer = request.bearer_auth(key).send().await.unwrap();
+        Answer { status: answer.status().as_u16(), body: answer.json().await.unwrap() }
     }
 
     pub(crate) fn sender(&self) -> Sender {
