@@ -2,7 +2,7 @@
 
 use sqlx::postgres::PgConnection;
 
-use crate::common::{TestLedger, attempt, fetch, run};
+use crate::common::{TestLedger, attempt, fetch, refused, run};
 use crate::drift::{REFUSED, told};
 use crate::ledger_with;
 
@@ -89,14 +89,12 @@ const OF_OWNER: [&str; 70] = [
 ];
 
 /// DDL for which one must be a superuser.
-const OF_SUPERUSER: [&str; 18] = [
+const OF_SUPERUSER: [&str; 16] = [
     "DROP SCHEMA public CASCADE",
     "ALTER SCHEMA public RENAME TO forged",
     "ALTER SCHEMA public OWNER TO app_trading",
     "ALTER TABLE public.signals OWNER TO postgres",
     "ALTER FUNCTION public.ledger_refuse_change() OWNER TO app_trading",
-    "DROP OWNED BY ledger_owner CASCADE",
-    "DROP OWNED BY app_trading",
     // The server's own functions.
     "CREATE OR REPLACE FUNCTION pg_catalog.sha256(bytea) RETURNS bytea
          LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE LEAKPROOF RETURN '\\x00'::bytea",
@@ -143,6 +141,22 @@ async fn assert_refused(connection: &mut PgConnection, attack: &str) {
     let Err(sqlx::Error::Database(error)) = answer else { panic!("not refused: {attack}") };
     assert_eq!(error.code().as_deref(), Some(REFUSED), "{error}: {attack}");
     assert!(error.message().starts_with("AUD-010: "), "{error}: {attack}");
+}
+
+/// Of a role of its own: DROP OWNED looks at every database of the server.
+#[tokio::test]
+async fn rights_are_not_dropped_with_a_role_either() {
+    let ledger = TestLedger::new().await;
+    let mut superuser = ledger.connect_superuser().await;
+    let role = format!("dropped_{}", ledger.name());
+    let granted = format!(
+        "BEGIN; CREATE ROLE {role}; SELECT ledger_guard.begin_migration();
+         GRANT SELECT ON public.signals TO {role}; SELECT ledger_guard.end_migration()"
+    );
+    run(&mut superuser, &granted).await;
+    assert_eq!(refused(&mut superuser, &format!("DROP OWNED BY {role}")).await, REFUSED);
+    run(&mut superuser, "ROLLBACK").await;
+    assert_eq!(ledger.finish().await, 0);
 }
 
 #[tokio::test]
