@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub(crate) mod builders;
+pub(crate) mod dump;
 pub(crate) mod random;
 pub(crate) mod read_back;
 
