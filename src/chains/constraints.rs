@@ -44,7 +44,7 @@ const FILLS: &str = "and fill_price belong to FILL and PARTIAL_FILL, and to noth
 const KILL_SWITCH: &str = "is missing: a KILL_SWITCH has it";
 
 /// Every constraint that a row which a client writes can violate.
-pub static CONSTRAINTS: [Constraint; 24] = [
+pub static CONSTRAINTS: [Constraint; 25] = [
     field("signals_side_known", "side", SIDES),
     field("signals_price_positive", "price", POSITIVE),
     field("signals_quantity_positive", "quantity", POSITIVE),
@@ -93,4 +93,5 @@ pub static CONSTRAINTS: [Constraint; 24] = [
     field("order_events_zar_equity_required", "zar_equity", KILL_SWITCH),
     field("order_events_positions_closed_required", "positions_closed", KILL_SWITCH),
     field("order_events_positions_closed_size", "positions_closed", TOO_LARGE),
+    field("order_events_rejection_reason_size", "rejection_reason", TOO_LARGE),
 ];

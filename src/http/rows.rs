@@ -145,7 +145,9 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let key = value.to_str().map_err(|_| invalid())?;
-    let fits = (1..=MAX_KEY_CHARS).contains(&key.len()) && values.next().is_none();
+    // to_str() lets spaces and tabs through.
+    let is_plain = key.bytes().all(|byte| byte.is_ascii_graphic());
+    let fits = (1..=MAX_KEY_CHARS).contains(&key.len()) && is_plain && values.next().is_none();
     if fits { Ok(Some(key.to_owned())) } else { Err(invalid()) }
 }
 

@@ -27,6 +27,31 @@ const TEMPLATE_LOCK: i64 = 0x006c_6564_6765_7274;
 /// A superuser's statement that lets DDL on the ledger through.
 pub(crate) const ALLOW_DDL: &str = "ALTER EVENT TRIGGER ledger_guard_ddl DISABLE";
 
+/// Functions and operators that answer nonsense under the names that the hash uses.
+pub(crate) const HOSTILE_SCHEMA: &str = "
+    CREATE SCHEMA hostile;
+    CREATE FUNCTION hostile.sha256(bytea) RETURNS bytea LANGUAGE sql IMMUTABLE RETURN '\\x00'::bytea;
+    CREATE FUNCTION hostile.encode(bytea, text) RETURNS text LANGUAGE sql IMMUTABLE RETURN 'x';
+    CREATE FUNCTION hostile.convert_to(text, name) RETURNS bytea LANGUAGE sql IMMUTABLE
+        RETURN '\\x00'::bytea;
+    CREATE FUNCTION hostile.to_char(timestamp, text) RETURNS text LANGUAGE sql IMMUTABLE RETURN 'x';
+    CREATE FUNCTION hostile.to_char(timestamptz, text) RETURNS text LANGUAGE sql IMMUTABLE
+        RETURN 'x';
+    CREATE FUNCTION hostile.timezone(text, timestamptz) RETURNS timestamp LANGUAGE sql IMMUTABLE
+        RETURN '2000-01-01'::timestamp;
+    CREATE FUNCTION hostile.to_json(text) RETURNS json LANGUAGE sql IMMUTABLE RETURN '0'::json;
+    CREATE FUNCTION hostile.host(inet) RETURNS text LANGUAGE sql IMMUTABLE RETURN 'x';
+    CREATE FUNCTION hostile.concat(text, text) RETURNS text LANGUAGE sql IMMUTABLE RETURN 'x';
+    CREATE OPERATOR hostile.|| (FUNCTION = hostile.concat, LEFTARG = text, RIGHTARG = text);
+    CREATE FUNCTION hostile.differ(text, text) RETURNS boolean LANGUAGE sql IMMUTABLE RETURN true;
+    CREATE OPERATOR hostile.= (FUNCTION = hostile.differ, LEFTARG = text, RIGHTARG = text);
+    CREATE FUNCTION hostile.signals_hash(text, bigint, uuid, text, text, text, numeric, numeric,
+        text, inet, boolean, text, text, timestamptz, timestamptz)
+        RETURNS text LANGUAGE sql IMMUTABLE RETURN 'x';
+    CREATE FUNCTION hostile.ledger_genesis(text) RETURNS text LANGUAGE sql IMMUTABLE RETURN 'x';
+    CREATE DOMAIN hostile.bigint AS text;
+    GRANT USAGE ON SCHEMA hostile TO PUBLIC;";
+
 /// The server that tests run on, as its superuser.
 #[expect(clippy::unused_async, reason = "a server that has to be started takes its time")]
 async fn superuser_url() -> String {
