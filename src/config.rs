@@ -49,7 +49,7 @@ const MAX_BATCH_DELAY_US: u64 = 500_000;
 /// More is no limit any more; zero says so.
 const MAX_RATE_PER_S: u32 = 1_000_000;
 
-const DEFAULT_CHECK_EVERY: Duration = Duration::from_secs(3600);
+const DEFAULT_CHECK_EVERY: Duration = Duration::from_hours(1);
 /// A month.
 const MAX_CHECK_EVERY_S: u64 = 31 * 24 * 3600;
 

@@ -2,15 +2,15 @@
 
 use sqlx::postgres::PgConnection;
 
-use crate::common::{TestLedger, attempt, fetch, run};
+use crate::common::{TestLedger, attempt, fetch, refused, run};
 use crate::drift::{REFUSED, told};
-use crate::ledger_with;
+use crate::{CHAINS, ledger_with};
 
 const REFUSALS: &str = "SELECT last_value FROM public.ledger_refused_aud_010";
 
 /// DDL that the owner may do, by any superuser too.
 const OF_OWNER: [&str; 70] = [
-    "ALTER TABLE public.signals DISABLE TRIGGER ALL",
+    "ALTER TABLE public.quarantined_deliveries DISABLE TRIGGER ALL",
     "ALTER TABLE public.signals DISABLE TRIGGER ledger_refuse_row",
     "ALTER TABLE public.signals ENABLE TRIGGER ledger_refuse_row",
     "ALTER TABLE public.signals ENABLE REPLICA TRIGGER ledger_enter_rows",
@@ -59,7 +59,7 @@ const OF_OWNER: [&str; 70] = [
     "CREATE TABLE aside.forged () INHERITS (public.signals)",
     "CREATE TABLE public.forged (id bigint)",
     "ALTER TABLE public.signals ADD COLUMN forged text",
-    "ALTER TABLE public.signals DROP COLUMN raw_payload",
+    "ALTER TABLE public.signals DROP COLUMN raw_payload CASCADE",
     "ALTER TABLE public.signals ALTER COLUMN raw_payload DROP EXPRESSION",
     "ALTER TABLE public.signals ALTER COLUMN price DROP NOT NULL",
     "ALTER TABLE public.signals ALTER COLUMN side SET DEFAULT 'BUY'",
@@ -69,7 +69,7 @@ const OF_OWNER: [&str; 70] = [
     "ALTER TABLE public.signals DROP CONSTRAINT signals_pkey CASCADE",
     "ALTER TABLE public.signals ADD CONSTRAINT forged CHECK (false) NOT VALID",
     "ALTER TABLE public.signals REPLICA IDENTITY NOTHING",
-    "ALTER TABLE public.signals SET UNLOGGED",
+    "ALTER TABLE public.security_events SET UNLOGGED",
     "ALTER TABLE public.ledger_log RENAME TO forged",
     "DROP TABLE public.signals CASCADE",
     "DROP TABLE public.ledger_lock",
@@ -89,14 +89,12 @@ const OF_OWNER: [&str; 70] = [
 ];
 
 /// DDL for which one must be a superuser.
-const OF_SUPERUSER: [&str; 18] = [
+const OF_SUPERUSER: [&str; 16] = [
     "DROP SCHEMA public CASCADE",
     "ALTER SCHEMA public RENAME TO forged",
     "ALTER SCHEMA public OWNER TO app_trading",
     "ALTER TABLE public.signals OWNER TO postgres",
     "ALTER FUNCTION public.ledger_refuse_change() OWNER TO app_trading",
-    "DROP OWNED BY ledger_owner CASCADE",
-    "DROP OWNED BY app_trading",
     // The server's own functions.
     "CREATE OR REPLACE FUNCTION pg_catalog.sha256(bytea) RETURNS bytea
          LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE LEAKPROOF RETURN '\\x00'::bytea",
@@ -133,7 +131,7 @@ async fn ddl_that_changes_a_guard_is_refused_and_counted() {
     let before = std::mem::replace(&mut refusals, fetch(&mut superuser, REFUSALS).await);
     assert!(refusals - before > 200, "each attempt is counted: {before}, {refusals}");
     assert_eq!(told(&ledger).await, Vec::<String>::new(), "nothing has changed");
-    assert_eq!(ledger.finish().await, 3);
+    assert_eq!(ledger.finish().await, CHAINS);
 }
 
 async fn assert_refused(connection: &mut PgConnection, attack: &str) {
@@ -143,6 +141,22 @@ async fn assert_refused(connection: &mut PgConnection, attack: &str) {
     let Err(sqlx::Error::Database(error)) = answer else { panic!("not refused: {attack}") };
     assert_eq!(error.code().as_deref(), Some(REFUSED), "{error}: {attack}");
     assert!(error.message().starts_with("AUD-010: "), "{error}: {attack}");
+}
+
+/// Of a role of its own: DROP OWNED looks at every database of the server.
+#[tokio::test]
+async fn rights_are_not_dropped_with_a_role_either() {
+    let ledger = TestLedger::new().await;
+    let mut superuser = ledger.connect_superuser().await;
+    let role = format!("dropped_{}", ledger.name());
+    let granted = format!(
+        "BEGIN; CREATE ROLE {role}; SELECT ledger_guard.begin_migration();
+         GRANT SELECT ON public.signals TO {role}; SELECT ledger_guard.end_migration()"
+    );
+    run(&mut superuser, &granted).await;
+    assert_eq!(refused(&mut superuser, &format!("DROP OWNED BY {role}")).await, REFUSED);
+    run(&mut superuser, "ROLLBACK").await;
+    assert_eq!(ledger.finish().await, 0);
 }
 
 #[tokio::test]
@@ -207,5 +221,5 @@ async fn ddl_that_changes_no_guard_passes() {
     let mut owner = ledger.connect_owner().await;
     run(&mut owner, "COMMENT ON TABLE public.signals IS NULL").await;
     assert_eq!(told(&ledger).await, Vec::<String>::new());
-    assert_eq!(ledger.finish().await, 3);
+    assert_eq!(ledger.finish().await, CHAINS);
 }
