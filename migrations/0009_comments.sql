@@ -137,7 +137,7 @@ COMMENT ON TABLE public.signals IS
     'by the service; no row is ever changed.';
 COMMENT ON COLUMN public.signals.correlation_id IS
     'Anchor of the trade''s story, by which the other chains name the signal: a UUIDv7 made by '
-    'the ledger, unless an SQL client brought its own.';
+    'the ledger.';
 COMMENT ON COLUMN public.signals.signal_id IS
     'The sender''s idempotency key, unique for each recorded_by; one that the service makes '
     'where a delivery has none.';
@@ -474,6 +474,10 @@ COMMENT ON CONSTRAINT lockdowns_lockdown_id_fkey ON public.lockdowns IS
 COMMENT ON CONSTRAINT lockdowns_request_id_fkey ON public.lockdowns IS
     'A LIFTED names a line that is there; that it is a request to lift this lockdown is checked '
     'where it is made (NTF-001).';
+COMMENT ON CONSTRAINT lockdowns_entered_names_itself ON public.lockdowns IS
+    'A lockdown is named by the line that entered it.';
+COMMENT ON CONSTRAINT lockdowns_request_of_lifted ON public.lockdowns IS
+    'Only a LIFTED confirms a request.';
 COMMENT ON CONSTRAINT lockdowns_action_known ON public.lockdowns IS
     'action is ENTERED, LIFT_REQUESTED or LIFTED.';
 COMMENT ON CONSTRAINT lockdowns_event_recorded ON public.lockdowns IS
@@ -507,6 +511,8 @@ COMMENT ON COLUMN public.recorded_refusals.total IS
     'crash of the server can move the sequence ahead by up to 32.';
 COMMENT ON COLUMN public.recorded_refusals.security_event_id IS
     'The event that tells of them, by its id in security_events.';
+COMMENT ON CONSTRAINT recorded_refusals_code_known ON public.recorded_refusals IS
+    'code is AUD- and three digits.';
 COMMENT ON CONSTRAINT recorded_refusals_pkey ON public.recorded_refusals IS
     'A refused attempt is told of once, however many services look.';
 
