@@ -313,6 +313,11 @@ BEGIN
         WHERE hash.pronamespace = 'public'::regnamespace AND hash.proname = into_chain || '_hash'
           AND argument NOT IN ('prev_hash', 'id', 'created_at')
     LOOP
+        IF into_chain = 'signals' AND wanted.name = 'correlation_id' THEN
+            -- The anchor of a trade's story is the ledger's to make.
+            result := result || jsonb_build_object(wanted.name, public.ledger_new_id());
+            CONTINUE;
+        END IF;
         known := known || ARRAY[wanted.name, coalesce(wanted.other_name, wanted.name)];
         given_name := wanted.name;
         value := nullif(new_row -> wanted.name, 'null');
@@ -332,9 +337,6 @@ BEGIN
             WHEN wanted.name = 'received_at' THEN to_jsonb(clock_timestamp())
             WHEN wanted.name = 'source_ip' AND wanted.required
                 THEN to_jsonb(coalesce(host(inet_client_addr()), '127.0.0.1'))
-            -- The anchor of a trade's story is the ledger's to make: a UUIDv7.
-            WHEN wanted.name = 'correlation_id' AND into_chain = 'signals'
-                THEN to_jsonb(public.ledger_new_id())
         END);
         IF value IS NULL THEN
             CONTINUE WHEN NOT wanted.required;
@@ -433,7 +435,8 @@ $$;
 
 -- Appends one row to a chain, with the rights of whoever calls it: reads it strictly, takes the
 -- ledger's lock, and gives it its id, time, link and hash. A signal that was recorded before with
--- the same payload is a duplicate, and answered with its first receipt.
+-- the same payload, and a delivery that was kept before, is a duplicate and answered with its first
+-- receipt.
 CREATE FUNCTION public.ledger_append_row(into_chain text, new_row jsonb)
     RETURNS TABLE (status text, chain text, id bigint, leaf_index bigint, row_hash text,
                    prev_hash text, created_at timestamptz)
@@ -450,7 +453,15 @@ DECLARE
 BEGIN
     SELECT * INTO STRICT head FROM public.ledger_begin_append(ARRAY[into_chain]);
     chain := into_chain;
-    IF into_chain = 'signals' THEN
+    IF into_chain = 'quarantined_deliveries' THEN
+        SELECT q.id, q.row_hash::text, q.prev_hash::text, q.created_at, l.leaf_index,
+               true AS is_same
+        INTO stored
+        FROM public.quarantined_deliveries AS q
+        JOIN public.ledger_log AS l ON l.chain = 'quarantined_deliveries' AND l.id = q.id
+        WHERE q.source = complete ->> 'source' AND q.reason = complete ->> 'reason'
+          AND sha256(q.body) = sha256((complete ->> 'body')::bytea);
+    ELSIF into_chain = 'signals' THEN
         SELECT s.id, s.row_hash::text, s.prev_hash::text, s.created_at, l.leaf_index,
                s.raw_payload_text = complete ->> 'raw_payload_text' AS is_same
         INTO stored
@@ -458,14 +469,15 @@ BEGIN
         JOIN public.ledger_log AS l ON l.chain = 'signals' AND l.id = s.id
         WHERE s.recorded_by = complete ->> 'recorded_by'
           AND s.signal_id = complete ->> 'signal_id';
-        IF stored.is_same THEN
-            RETURN QUERY SELECT 'duplicate', into_chain, stored.id, stored.leaf_index,
-                                stored.row_hash, stored.prev_hash, stored.created_at;
-            RETURN;
-        ELSIF NOT stored.is_same THEN
+    END IF;
+    IF into_chain IN ('quarantined_deliveries', 'signals') AND FOUND THEN
+        IF NOT stored.is_same THEN
             RAISE EXCEPTION 'IDP-001: signal_id was recorded before with another payload'
                 USING ERRCODE = 'unique_violation';
         END IF;
+        RETURN QUERY SELECT 'duplicate', into_chain, stored.id, stored.leaf_index,
+                            stored.row_hash, stored.prev_hash, stored.created_at;
+        RETURN;
     END IF;
 
     status := 'recorded';

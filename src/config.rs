@@ -39,7 +39,8 @@ const SECRETS: [&str; 3] =
     ["DATABASE_URL", "LEDGER_MIGRATOR_DATABASE_URL", "LEDGER_WEBHOOK_SECRET"];
 /// A body in `signals` or in quarantine is at most 1 MiB, in the database too.
 const MAX_BODY_BYTES: usize = 1 << 20;
-const DEFAULT_BODY_BYTES: usize = 256 << 10;
+/// The largest body of a request, unless configured.
+pub const DEFAULT_BODY_BYTES: usize = 256 << 10;
 /// Rows of one transaction; more would hold the ledger's lock for too long.
 const MAX_BATCH_SIZE: usize = 10_000;
 /// A batch that waits longer than this would eat up the time to answer in.
@@ -48,7 +49,7 @@ const MAX_BATCH_DELAY_US: u64 = 500_000;
 /// More is no limit any more; zero says so.
 const MAX_RATE_PER_S: u32 = 1_000_000;
 
-const DEFAULT_CHECK_EVERY: Duration = Duration::from_secs(3600);
+const DEFAULT_CHECK_EVERY: Duration = Duration::from_hours(1);
 /// A month.
 const MAX_CHECK_EVERY_S: u64 = 31 * 24 * 3600;
 

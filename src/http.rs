@@ -40,6 +40,7 @@ pub use telemetry::install_metrics;
 
 use crate::appender::Appender;
 use crate::clock::Clock;
+use crate::config::{DEFAULT_BODY_BYTES, RateSettings};
 use crate::integrity::lockdown::LockdownState;
 use crate::keys::Keyring;
 use crate::store::Database;
@@ -49,7 +50,7 @@ use crate::webhook::Source;
 /// A client that does not finish its request's head in this time is cut off.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections for the reads of requests.
-pub const READ_CONNECTIONS: u32 = 8;
+const READ_CONNECTIONS: u32 = 8;
 /// How long open requests may go on once the service is told to stop.
 pub const DRAIN: Duration = Duration::from_secs(5);
 
@@ -83,6 +84,25 @@ pub struct Service {
 }
 
 impl Service {
+    /// On this ledger, with the service's login: no sources, no limits, no proxies.
+    pub fn new(database: Database, appender: Appender, clock: Clock) -> Self {
+        let reads = Pool::of(&database, READ_CONNECTIONS);
+        Self {
+            appender,
+            clock,
+            sources: Arc::default(),
+            lockdown: LockdownState::of(&reads),
+            reads,
+            keyring: Keyring::of(&database),
+            limits: RateLimits::new(RateSettings::UNLIMITED),
+            readiness: Readiness::of(database.clone()),
+            database,
+            trusted_proxies: Arc::default(),
+            metrics: install_metrics(),
+            max_body_bytes: DEFAULT_BODY_BYTES,
+        }
+    }
+
     /// Sources by their names.
     pub fn by_name(sources: Vec<Source>) -> Arc<HashMap<String, Arc<Source>>> {
         let named = |source: Source| (source.name.clone(), Arc::new(source));

@@ -15,16 +15,13 @@ use crate::appender::{AppendError, Appender};
 use crate::chains::security_events::{EventType, NewSecurityEvent};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::http::{self, DRAIN, READ_CONNECTIONS, RateLimits, Readiness, Service};
+use crate::http::{self, DRAIN, RateLimits, Service};
 use crate::integrity::guards::check_guards;
-use crate::integrity::lockdown::LockdownState;
 use crate::integrity::watch::{Watched, watch};
-use crate::keys::Keyring;
 use crate::open::{OpenError, OpenLedger};
 use crate::postgres::Access;
 use crate::store::Database;
 use crate::store::guards::remember_drift;
-use crate::store::pool::Pool;
 use crate::webhook::Source;
 use crate::webhook::auth::Method;
 use crate::webhook::source::Mapping;
@@ -99,29 +96,20 @@ async fn run(
         tracing::error!(%error, "the start of the service could not be recorded");
     }
     tell_guard_drift(&ledger.app, &appender).await;
-    let reads = Pool::of(&ledger.app, READ_CONNECTIONS);
-    let lockdown = LockdownState::of(&reads);
+    let service = Service {
+        sources: Service::by_name(sources),
+        trusted_proxies: config.trusted_proxies.into(),
+        limits: RateLimits::new(config.rates),
+        max_body_bytes: config.max_body_bytes,
+        ..Service::new(ledger.app.clone(), appender.clone(), clock)
+    };
     let watching = watch(&Watched {
         database: ledger.app.clone(),
         clock,
         check_every: config.check_every,
         alarm: appender.alarm(),
-        lockdown: lockdown.clone(),
+        lockdown: service.lockdown.clone(),
     });
-    let service = Service {
-        appender: appender.clone(),
-        clock,
-        sources: Service::by_name(sources),
-        trusted_proxies: config.trusted_proxies.into(),
-        database: ledger.app.clone(),
-        lockdown,
-        reads,
-        keyring: Keyring::of(&ledger.app),
-        limits: RateLimits::new(config.rates),
-        readiness: Readiness::of(ledger.app.clone()),
-        metrics: http::install_metrics(),
-        max_body_bytes: config.max_body_bytes,
-    };
 
     let handle = Handle::new();
     let mut servers = JoinSet::new();

@@ -18,7 +18,7 @@ pub use source::Source;
 
 use crate::appender::{AppendError, Appender};
 use crate::chains::quarantined_deliveries::NewQuarantinedDelivery;
-use crate::chains::{Appended, Receipt};
+use crate::chains::{Appended, Lockdown, Receipt};
 use crate::clock::Clock;
 use auth::Authenticated;
 use mapping::map_signal;
@@ -130,9 +130,20 @@ pub enum Outcome {
         fault: Fault,
         /// The signal that it conflicts with.
         duplicate_of: Option<Uuid>,
+        /// The lockdown that it waits for.
+        lockdown: Option<Lockdown>,
         /// Where the delivery stands.
         receipt: Receipt,
     },
+}
+
+impl Outcome {
+    fn waiting_for(mut self, waits_for: Lockdown) -> Self {
+        if let Self::Quarantined { lockdown, .. } = &mut self {
+            *lockdown = Some(waits_for);
+        }
+        self
+    }
 }
 
 /// Records a delivery and returns once that is committed, at the latest at the deadline.
@@ -181,7 +192,8 @@ async fn record_or_quarantine(
         }
         Ok(Appended::Locked(lockdown)) => {
             let fault = Fault::of_body(Reason::Lockdown, lockdown.to_string());
-            quarantine(delivery, fault, None, appender, deadline).await
+            let kept = quarantine(delivery, fault, None, appender, deadline).await?;
+            Ok(kept.waiting_for(lockdown))
         }
         Ok(Appended::UnknownReference(_)) => unreachable!("a signal names no other row"),
         // What the mapping did not see and only PostgreSQL finds at fault.
@@ -221,5 +233,5 @@ async fn quarantine(
             unreachable!("quarantine stays open and names no other row")
         }
     };
-    Ok(Outcome::Quarantined { fault, duplicate_of, receipt })
+    Ok(Outcome::Quarantined { fault, duplicate_of, lockdown: None, receipt })
 }

@@ -9,6 +9,8 @@ mod changes;
 mod checks;
 #[path = "guards/columns.rs"]
 mod columns;
+#[path = "guards/comments.rs"]
+mod comments;
 #[path = "guards/ddl.rs"]
 mod ddl;
 #[path = "guards/drift.rs"]

@@ -3,9 +3,6 @@
 
 mod common;
 
-use std::path::PathBuf;
-use std::process::Command;
-
 use audit_ledger::appender::{Appender, BatchSettings};
 use audit_ledger::chains::Appended;
 use audit_ledger::clock::Clock;
@@ -14,26 +11,8 @@ use audit_ledger::store::Database;
 use audit_ledger::store::guards::{Drift, Guards, compare_guards};
 use audit_ledger::store::migrate::{create_database, migrate};
 use common::builders::{one_of_each, signal};
+use common::dump::{postgres, url};
 use common::{TestLedger, connect_with, database, fetch, read_back, refused, run, soon};
-use sqlx::postgres::PgConnectOptions;
-
-/// Runs one of PostgreSQL's programs.
-fn postgres(program: &str, arguments: &[&str]) {
-    let folder = std::env::var_os("LEDGER_PG_BINDIR").map(PathBuf::from).unwrap_or_default();
-    let output = Command::new(folder.join(program)).args(arguments).output().unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program}: {errors}");
-}
-
-/// The URL as these programs read it.
-fn url(options: &PgConnectOptions) -> String {
-    let host = options.get_socket().map_or_else(
-        || options.get_host().to_owned(),
-        |folder| folder.to_str().unwrap().to_owned(),
-    );
-    let (user, database) = (options.get_username(), options.get_database().unwrap());
-    format!("postgresql://{user}@/{database}?host={host}&port={}", options.get_port())
-}
 
 #[tokio::test]
 async fn a_restored_ledger_is_the_same_and_goes_on() {

@@ -8,13 +8,10 @@ use std::time::Duration;
 
 use audit_ledger::appender::{Appender, BatchSettings};
 use audit_ledger::clock::Clock;
-use audit_ledger::config::RateSettings;
-use audit_ledger::http::{self, RateLimits, Readiness, Service};
-use audit_ledger::keys::Keyring;
+use audit_ledger::http::{self, Service};
 use audit_ledger::postgres::{Access, DATABASE, PrivatePostgres, Role, Settings};
 use audit_ledger::store::Database;
 use audit_ledger::store::migrate::{create_database, migrate};
-use audit_ledger::store::pool::Pool;
 use audit_ledger::webhook::Source;
 use audit_ledger::webhook::source::{TRADINGVIEW, WebhookSecret};
 use axum_server::Handle;
@@ -148,18 +145,8 @@ fn listen() -> std::io::Result<(TcpListener, SocketAddr)> {
 fn service(app: Database, source: Arc<Source>) -> Service {
     let clock = Clock::system();
     let (appender, _writer) = Appender::start(app.clone(), BatchSettings::default(), clock);
-    Service {
-        appender,
-        clock,
-        sources: Arc::new(HashMap::from([(source.name.clone(), source)])),
-        trusted_proxies: Arc::default(),
-        reads: Pool::of(&app, http::READ_CONNECTIONS),
-        keyring: Keyring::of(&app),
-        limits: RateLimits::new(RateSettings::UNLIMITED),
-        readiness: Readiness::of(app),
-        metrics: http::install_metrics(),
-        max_body_bytes: 1 << 18,
-    }
+    let sources = Arc::new(HashMap::from([(source.name.clone(), source)]));
+    Service { sources, ..Service::new(app, appender, clock) }
 }
 
 fn median_run(runs: &[Measured]) -> Measured {

@@ -30,7 +30,7 @@ pub(super) struct AiDebate {
 /// An order that was made for a signal.
 #[derive(Debug, ToSchema)]
 #[schema(as = NewOrder)]
-#[expect(dead_code, reason = "describes a body")]
+#[expect(dead_code, clippy::struct_field_names, reason = "describes a body")]
 pub(super) struct Order {
     /// The signal that led to it.
     correlation_id: uuid::Uuid,
@@ -62,7 +62,7 @@ pub(super) struct Order {
 #[schema(as = NewOrderEvent)]
 #[expect(dead_code, reason = "describes a body")]
 pub(super) struct OrderEvent {
-    /// The order's id; only a KILL_SWITCH that stops everything has none.
+    /// The order's id; only a `KILL_SWITCH` that stops everything has none.
     order_execution_id: Option<i64>,
     /// `FILL`, `PARTIAL_FILL`, `REJECTED`, `CANCELLED`, `KILL_SWITCH` or `EXPIRED`.
     #[schema(example = "PARTIAL_FILL")]
@@ -73,10 +73,10 @@ pub(super) struct OrderEvent {
     /// At which price; fills have it, nothing else does.
     #[schema(example = "64250.5")]
     fill_price: Option<String>,
-    /// The account's equity in South African rand; a KILL_SWITCH has it.
+    /// The account's equity in South African rand; a `KILL_SWITCH` has it.
     #[schema(example = "1250000.00")]
     zar_equity: Option<String>,
-    /// Which positions a KILL_SWITCH closed: any JSON, kept byte for byte as it stands in the body.
+    /// Which positions a `KILL_SWITCH` closed: any JSON, kept byte for byte as it stands in the body.
     /// In its place `positions_closed_text` may hold it as a string.
     #[schema(value_type = Option<Object>)]
     positions_closed: Option<serde_json::Value>,

@@ -60,16 +60,9 @@ pub(super) async fn release_delivery(
     let actor = authorized.caller.name.to_string();
     // On a task of its own: a client that hangs up does not leave a signal without its event.
     let released = tokio::spawn(async move {
-        release(
-            id,
-            &actor,
-            &service.sources,
-            &service.reads,
-            &service.appender,
-            service.clock,
-            deadline,
-        )
-        .await
+        let Service { sources, reads, appender, clock, .. } = service;
+        let source = |name: &str| sources.get(name).cloned();
+        release(id, &actor, source, &reads, &appender, clock, deadline).await
     });
     let internal = |_| Problem::new(Code::Internal, "the delivery could not be handled");
     let Released { is_new, correlation_id, receipt } =

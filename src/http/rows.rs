@@ -128,10 +128,10 @@ async fn write(
         .map_err(|fault| Problem::new(code_of(fault.reason), fault.detail).of(fault.field))?;
     // On a task of its own: a client that hangs up does not stop what it has sent.
     let appender = service.appender.clone();
-    let appended = tokio::spawn(async move { appender.append(row, deadline).await });
+    let answered = tokio::spawn(async move { appender.append(row, deadline).await });
     let internal = |_| Problem::new(Code::Internal, "the row could not be handled");
-    match appended.await.map_err(internal)? {
-        Ok(appended) => answer(appended),
+    match answered.await.map_err(internal)? {
+        Ok(row) => answer(row),
         Err(error) => Err(refused(&error)),
     }
 }

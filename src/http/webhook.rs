@@ -224,14 +224,13 @@ fn answer(outcome: Outcome) -> Result<(StatusCode, Json<WebhookAnswer>), Problem
             let answer = WebhookAnswer { status: "duplicate", correlation_id, receipt };
             Ok((StatusCode::OK, Json(answer)))
         }
-        Outcome::Quarantined { fault, duplicate_of, receipt } => {
+        Outcome::Quarantined { fault, duplicate_of, lockdown, receipt } => {
             let Fault { reason, field, detail } = fault;
-            Err(Problem::new(code_of(reason), detail).with_status(status_of(reason)).kept_as(
-                receipt.id.0,
-                reason.name(),
-                field,
-                duplicate_of,
-            ))
+            let problem = lockdown.as_ref().map_or_else(
+                || Problem::new(code_of(reason), detail).with_status(status_of(reason)),
+                Problem::locked,
+            );
+            Err(problem.kept_as(receipt.id.0, reason.name(), field, duplicate_of))
         }
     }
 }

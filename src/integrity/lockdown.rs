@@ -44,9 +44,10 @@ impl LockdownState {
         }
         if let Ok(Ok(lockdown)) = timeout(LIMIT, current_lockdown(&self.pool)).await {
             if lockdown != last.lockdown {
-                match &lockdown {
-                    Some(lockdown) => tracing::error!(%lockdown, "AUD-009: writes are refused"),
-                    None => tracing::warn!("the lockdown was lifted"),
+                if let Some(lockdown) = &lockdown {
+                    tracing::error!(%lockdown, "AUD-009: writes are refused");
+                } else {
+                    tracing::warn!("the lockdown was lifted");
                 }
             }
             gauge!("ledger_lockdown").set(f64::from(u8::from(lockdown.is_some())));

@@ -22,7 +22,7 @@ use crate::store::{Database, StoreError};
 /// How often is looked whether a check is due: another service may have made it.
 const LOOK_FOR_CHECKS: Duration = Duration::from_secs(10);
 /// The least time between two checks that appends ask for.
-const BETWEEN_ALARMS: Duration = Duration::from_secs(60);
+const BETWEEN_ALARMS: Duration = Duration::from_mins(1);
 const LOOK_FOR_REFUSALS: Duration = Duration::from_secs(5);
 const LOOK_FOR_LOCKDOWNS: Duration = Duration::from_secs(1);
 

@@ -1,6 +1,5 @@
 //! The way out of quarantine: the kept bytes are mapped again, as their source is set up now.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -64,7 +63,7 @@ pub enum ReleaseError {
 pub async fn release(
     id: i64,
     actor: &str,
-    sources: &HashMap<String, Arc<Source>>,
+    source: impl FnOnce(&str) -> Option<Arc<Source>>,
     reads: &Pool,
     appender: &Appender,
     clock: Clock,
@@ -73,8 +72,7 @@ pub async fn release(
     let row = find_row(reads, &QUARANTINED_DELIVERIES, id).await?;
     let row = row.ok_or(ReleaseError::NoDelivery)?;
     let kept = Kept::read(&row).ok_or(ReleaseError::Unreadable)?;
-    let source =
-        sources.get(&kept.source).cloned().ok_or(ReleaseError::NoSource(kept.source.clone()))?;
+    let source = source(&kept.source).ok_or_else(|| ReleaseError::NoSource(kept.source.clone()))?;
     let delivery = kept.into_delivery(source);
     let signal = map_signal(&delivery, clock.new_id()).map_err(ReleaseError::Fault)?;
     let (signal_id, correlation_id) = (signal.signal_id.clone(), signal.correlation_id);

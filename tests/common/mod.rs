@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub(crate) mod builders;
+pub(crate) mod dump;
 pub(crate) mod random;
 pub(crate) mod read_back;
 
@@ -175,6 +176,37 @@ impl TestLedger {
         let mut connection = self.connect_superuser().await;
         disarm(&mut connection).await;
         run(&mut connection, sql).await;
+    }
+
+    /// Runs statements that change one table as a superuser who covers his tracks: every guard that
+    /// he put out of the way is put back afterwards, and holds for whatever comes later.
+    pub(crate) async fn tamper_and_rearm(&self, table: &str, sql: &str) {
+        let mut connection = self.connect_superuser().await;
+        let check = format!("{table}_row_hash_correct");
+        let definition = format!(
+            "SELECT replace(pg_get_constraintdef(oid), ' NOT VALID', '') FROM pg_constraint
+             WHERE conname = '{check}'"
+        );
+        let definition: String = fetch(&mut connection, &definition).await;
+        let always = format!(
+            "SELECT coalesce(string_agg(format('ALTER TABLE public.{table} ENABLE ALWAYS TRIGGER %I;',
+                                               tgname), ' '), '')
+             FROM pg_trigger WHERE tgrelid = 'public.{table}'::regclass AND tgenabled = 'A'"
+        );
+        let always: String = fetch(&mut connection, &always).await;
+        let statements = format!(
+            "BEGIN;
+             ALTER EVENT TRIGGER ledger_guard_ddl DISABLE;
+             ALTER TABLE public.{table} DISABLE TRIGGER ALL;
+             ALTER TABLE public.{table} DROP CONSTRAINT {check};
+             {sql};
+             ALTER TABLE public.{table} ADD CONSTRAINT {check} {definition} NOT VALID;
+             ALTER TABLE public.{table} ENABLE TRIGGER ALL;
+             {always}
+             ALTER EVENT TRIGGER ledger_guard_ddl ENABLE ALWAYS;
+             COMMIT"
+        );
+        run(&mut connection, &statements).await;
     }
 
     /// The superuser's connection with which a test tampers step by step.

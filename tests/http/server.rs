@@ -1,4 +1,5 @@
 //! The service in this process, on a port of its own.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -6,11 +7,8 @@ use std::sync::Arc;
 use audit_ledger::appender::{Appender, BatchSettings};
 use audit_ledger::clock::Clock;
 use audit_ledger::config::RateSettings;
-use audit_ledger::http::{self, RateLimits, Readiness, Service};
-use audit_ledger::integrity::lockdown::LockdownState;
-use audit_ledger::keys::Keyring;
+use audit_ledger::http::{self, RateLimits, Service};
 use audit_ledger::store::Database;
-use audit_ledger::store::pool::Pool;
 use audit_ledger::webhook::Source;
 use audit_ledger::webhook::auth::sign;
 use audit_ledger::webhook::source::{TRADINGVIEW, WebhookSecret};
@@ -92,20 +90,11 @@ impl Server {
     ) -> Self {
         let (appender, writer) = Appender::start(database.clone(), BatchSettings::default(), clock);
         let secret = String::from_utf8(sources[0].secrets[0].bytes().to_vec()).unwrap();
-        let reads = Pool::of(&database, http::READ_CONNECTIONS);
         let service = Service {
-            appender,
-            clock,
             sources: Service::by_name(sources),
             trusted_proxies,
-            lockdown: LockdownState::of(&reads),
-            database: database.clone(),
-            reads,
-            keyring: Keyring::of(&database),
             limits: RateLimits::new(rates),
-            readiness: Readiness::of(database),
-            metrics: http::install_metrics(),
-            max_body_bytes: 256 << 10,
+            ..Service::new(database, appender, clock)
         };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

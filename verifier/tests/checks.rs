@@ -68,6 +68,17 @@ impl Spoilt {
         }
     }
 
+    /// A link to another hash than that of the row before.
+    fn broken_link(&self, id: i64) -> Finding {
+        let at = usize::try_from(id - 1).unwrap();
+        let stored = String::from_utf8_lossy(&self.rows[at].1);
+        let detail = match id {
+            1 => format!("prev_hash is {stored}, not the chain's genesis value"),
+            _ => format!("prev_hash is {stored}, not the row_hash of row {}", id - 1),
+        };
+        self.finding(FindingKind::Link, id, &detail)
+    }
+
     fn content(&self, id: usize) -> Finding {
         let (values, prev, stored) = &self.rows[id - 1];
         let hash = row_hash(self.chain, RowHash::from_hex(prev).unwrap(), values).unwrap();
@@ -131,7 +142,7 @@ fn a_change_with_a_new_hash_breaks_the_next_link() {
     let rest = spoilt.rows.split_off(2);
     spoilt.rehash(1);
     spoilt.rows.extend(rest);
-    let link = spoilt.finding(FindingKind::Link, 3, "prev_hash is not the row_hash of row 2");
+    let link = spoilt.broken_link(3);
     assert_eq!(spoilt.check(), [link]);
 }
 
@@ -153,9 +164,7 @@ fn a_wrong_genesis_and_a_prev_hash_that_is_none_are_found() {
     first.1 = genesis.to_hex().to_vec();
     first.2 = row_hash(chain, genesis, &first.0).unwrap().to_hex().to_vec();
     other_genesis.rehash(1);
-    let detail = "prev_hash is not the chain's genesis value";
-    let link = other_genesis.finding(FindingKind::Link, 1, detail);
-    assert_eq!(other_genesis.check(), [link]);
+    assert_eq!(other_genesis.check(), [other_genesis.broken_link(1)]);
 
     for nonsense in [&b""[..], b"zz", &[b'A'; 64], &[0xff; 64]] {
         let mut spoilt = Spoilt::new(chain, 3);
@@ -163,7 +172,7 @@ fn a_wrong_genesis_and_a_prev_hash_that_is_none_are_found() {
         assert_eq!(
             spoilt.check(),
             [
-                spoilt.finding(FindingKind::Link, 2, "prev_hash is not the row_hash of row 1"),
+                spoilt.broken_link(2),
                 spoilt.finding(FindingKind::Content, 2, "prev_hash is no hash"),
             ]
         );
@@ -174,7 +183,7 @@ fn a_wrong_genesis_and_a_prev_hash_that_is_none_are_found() {
 fn a_changed_row_hash_is_found_at_the_row_and_at_the_next_link() {
     let mut spoilt = Spoilt::new(by_name("order_events").unwrap(), 3);
     spoilt.rows[1].2 = vec![b'0'; 64];
-    let link = spoilt.finding(FindingKind::Link, 3, "prev_hash is not the row_hash of row 2");
+    let link = spoilt.broken_link(3);
     assert_eq!(spoilt.check(), [spoilt.content(2), link]);
 
     // No other spelling of the same hash.
@@ -192,11 +201,11 @@ fn missing_rows_are_gaps() {
         spoilt
     };
     let one = without(2..3);
-    assert_eq!(one.check(), [one.finding(FindingKind::Gap, 4, "row 3 is missing")]);
+    assert_eq!(one.check(), [one.finding(FindingKind::Gap, 3, "row 3 is missing")]);
     let three = without(1..4);
-    assert_eq!(three.check(), [three.finding(FindingKind::Gap, 5, "rows 2 to 4 are missing")]);
+    assert_eq!(three.check(), [three.finding(FindingKind::Gap, 2, "rows 2 to 4 are missing")]);
     let first = without(0..1);
-    assert_eq!(first.check(), [first.finding(FindingKind::Gap, 2, "row 1 is missing")]);
+    assert_eq!(first.check(), [first.finding(FindingKind::Gap, 1, "row 1 is missing")]);
     // The end of a chain is known from the log alone.
     assert_eq!(without(4..5).check(), []);
     assert_eq!(without(0..5).check(), []);
@@ -220,8 +229,9 @@ fn a_row_that_stands_there_twice_or_at_a_wrong_place_is_a_gap() {
     let stored = String::from_utf8_lossy(&last.2);
     let content = format!("row_hash is {stored}, the columns hash to {hash}");
     assert_eq!(findings[1], early.finding(FindingKind::Content, -1, &content));
-    let detail = "prev_hash is not the chain's genesis value";
-    assert_eq!(findings[2..], [early.finding(FindingKind::Link, 1, detail)]);
+    let prev_hash = String::from_utf8_lossy(&early.rows[1].1).into_owned();
+    let detail = format!("prev_hash is {prev_hash}, not the chain's genesis value");
+    assert_eq!(findings[2..], [early.finding(FindingKind::Link, 1, &detail)]);
 }
 
 #[test]
@@ -276,7 +286,7 @@ fn a_row_whose_id_is_no_number_is_reported_without_one() {
         id: None,
         ..spoilt.finding(FindingKind::Content, 2, "id holds a value of another type")
     };
-    let gap = spoilt.finding(FindingKind::Gap, 3, "row 2 is missing");
+    let gap = spoilt.finding(FindingKind::Gap, 2, "row 2 is missing");
     assert_eq!(spoilt.check(), [finding, gap]);
 }
 
@@ -287,7 +297,7 @@ fn extreme_ids_do_not_stop_a_check() {
         spoilt.rows[1].0[0] = Value::Integer(id);
         let findings = spoilt.check();
         assert_eq!(findings[0].kind, FindingKind::Gap);
-        assert_eq!(findings[0].id, Some(RowId(id)));
+        assert_eq!(findings[0].id, Some(RowId(id.min(2))));
         assert_eq!(findings[1].kind, FindingKind::Content);
         assert_eq!(findings.len(), 2);
     }
@@ -299,11 +309,11 @@ fn the_check_of_a_range_knows_nothing_of_the_row_before_it() {
     let mut spoilt = Spoilt::new(chain, 5);
     spoilt.rows.drain(..2);
     let checker = ChainChecker::starting_at(chain, RowId(2));
-    let gap = spoilt.finding(FindingKind::Gap, 3, "row 2 is missing");
+    let gap = spoilt.finding(FindingKind::Gap, 2, "row 2 is missing");
     assert_eq!(spoilt.check_with(checker), (vec![gap], RowId(6)));
     // From the first row it is the whole chain.
     let checker = ChainChecker::starting_at(chain, RowId(1));
-    let gap = spoilt.finding(FindingKind::Gap, 3, "rows 1 to 2 are missing");
+    let gap = spoilt.finding(FindingKind::Gap, 1, "rows 1 to 2 are missing");
     assert_eq!(spoilt.check_with(checker), (vec![gap], RowId(6)));
 }
 
@@ -373,14 +383,16 @@ fn a_row_and_its_entry_are_compared() {
         (step, findings)
     };
     let mismatch =
-        |id, leaf, detail| log_finding(FindingKind::LogMismatch, "signals", id, leaf, detail);
+        |id, leaf, detail: &str| log_finding(FindingKind::LogMismatch, "signals", id, leaf, detail);
     let third = entry(7, "signals", 3, b'a');
     assert_eq!(compare(&third, Some((3, b'a'))), (Step::Both, vec![]));
-    let other = mismatch(3, Some(7), "the log holds another hash of this row");
+    let (a, b) = ("a".repeat(64), "b".repeat(64));
+    let other = mismatch(3, Some(7), &format!("the log holds {a}, the row {b}"));
     assert_eq!(compare(&third, Some((3, b'b'))), (Step::Both, vec![other]));
-    let no_entry = mismatch(2, None, "the row is not in the log");
+    let no_entry = mismatch(2, None, &format!("the row, of hash {b}, is not in the log"));
     assert_eq!(compare(&third, Some((2, b'b'))), (Step::NextRow, vec![no_entry.clone()]));
-    let no_row = mismatch(3, Some(7), "the log has a row that is not in the chain");
+    let detail = format!("the log has a row of hash {a} that is not in the chain");
+    let no_row = mismatch(3, Some(7), &detail);
     assert_eq!(compare(&third, Some((4, b'b'))), (Step::NextEntry, vec![no_row.clone()]));
     for id in [2, 4] {
         let moved = mismatch(id, Some(7), "the log has this row under id 3");
@@ -412,4 +424,28 @@ fn findings_are_told_by_name_and_place() {
     assert_eq!(finding.to_string(), "log_mismatch: signals row 3 leaf 7: why");
     let of_the_log = Finding { id: None, leaf_index: None, chain: LOG_NAME.to_owned(), ..finding };
     assert_eq!(of_the_log.to_string(), "log_mismatch: ledger_log: why");
+}
+
+/// What was acknowledged must stay so over releases: the line of a finding, and with it its id, is
+/// part of the format.
+#[test]
+fn a_finding_has_an_id_that_every_part_of_it_changes() {
+    let finding = log_finding(FindingKind::Content, "signals", 3, Some(7), "detail");
+    assert_eq!(finding.to_string(), "content: signals row 3 leaf 7: detail");
+    assert_eq!(
+        finding.finding_id(),
+        hex::encode(<sha2::Sha256 as sha2::Digest>::digest(
+            "content: signals row 3 leaf 7: detail"
+        ))
+    );
+    let others = [
+        log_finding(FindingKind::Link, "signals", 3, Some(7), "detail"),
+        log_finding(FindingKind::Content, "ai_debates", 3, Some(7), "detail"),
+        log_finding(FindingKind::Content, "signals", 4, Some(7), "detail"),
+        log_finding(FindingKind::Content, "signals", 3, None, "detail"),
+        log_finding(FindingKind::Content, "signals", 3, Some(7), "other"),
+    ];
+    for other in others {
+        assert_ne!(finding.finding_id(), other.finding_id(), "{other}");
+    }
 }
