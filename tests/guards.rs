@@ -11,6 +11,8 @@ mod checks;
 mod columns;
 #[path = "guards/comments.rs"]
 mod comments;
+#[path = "guards/damaged.rs"]
+mod damaged;
 #[path = "guards/ddl.rs"]
 mod ddl;
 #[path = "guards/drift.rs"]

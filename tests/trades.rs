@@ -16,7 +16,6 @@ mod references;
 #[path = "trades/rules.rs"]
 mod rules;
 #[path = "http/server.rs"]
-#[allow(dead_code, reason = "each test binary uses a part of it")]
 mod server;
 #[path = "trades/views.rs"]
 mod views;

@@ -1,7 +1,6 @@
-//! Lockdown as SQL has it: who enters one, what it stops, and who ends it; and the record of
-//! refused attempts.
+//! Lockdown as SQL has it: who enters one, what it stops, and who ends it.
 
-use audit_ledger::chains::{IN_LEDGER, NewRow};
+use audit_ledger::chains::{Appended, IN_LEDGER, NewRow};
 use audit_ledger::keys::{KeyId, Scope};
 use audit_ledger::store::copy::copy_columns;
 use audit_ledger::store::keys::{Revocation, revoke_key};
@@ -11,14 +10,17 @@ use ledger_verifier::Chain;
 use sqlx::postgres::PgConnection;
 
 use crate::common::builders::{api_key, event, one_of_each};
-use crate::common::{ALLOW_DDL, TestLedger, attempt, fetch, refused, run, soon, sqlstate};
+use crate::common::{TestLedger, attempt, fetch, refused, run, soon, sqlstate};
+use crate::damaged::behind_the_guards;
 use crate::{CHAINS, ledger_with};
 
-const LOCKED: &str = "AU009";
-const NO_RIGHT: &str = "42501";
-const ENTER: &str = "SELECT lockdown_id FROM public.ledger_enter_lockdown('a test', '[]', 'tests')";
-const ENTERED: &str = "SELECT entered FROM public.ledger_enter_lockdown('again', '[1]', 'others')";
-const LIFT: &str = "SELECT public.ledger_lift_as_owner('over', '{}')";
+pub(crate) const LOCKED: &str = "AU009";
+pub(crate) const NO_RIGHT: &str = "42501";
+pub(crate) const ENTER: &str =
+    "SELECT lockdown_id FROM public.ledger_enter_lockdown('a test', '[]', 'tests')";
+pub(crate) const ENTERED: &str =
+    "SELECT entered FROM public.ledger_enter_lockdown('again', '[1]', 'others')";
+pub(crate) const LIFT: &str = "SELECT public.ledger_lift_as_owner('over', '{}')";
 
 fn stays_open(chain: &Chain) -> bool {
     ["security_events", "quarantined_deliveries"].contains(&chain.name)
@@ -50,7 +52,7 @@ fn next_row(chain: &Chain) -> String {
     )
 }
 
-fn insert(chain: &Chain) -> String {
+pub(crate) fn insert(chain: &Chain) -> String {
     format!("INSERT INTO public.{} ({}) {}", chain.name, copy_columns(chain), next_row(chain))
 }
 
@@ -73,7 +75,7 @@ async fn copy(connection: &mut PgConnection, chain: &Chain) -> Result<u64, sqlx:
 }
 
 /// `append_<chain>` of a row that is right.
-fn append(chain: &Chain) -> String {
+pub(crate) fn append(chain: &Chain) -> String {
     let id = "(SELECT correlation_id FROM public.signals WHERE id = 1)";
     let members = match chain.name {
         "signals" => {
@@ -142,7 +144,7 @@ async fn a_lockdown_stops_the_business_chains_for_everybody_and_in_every_way() {
         }
         let appender = ledger.appender();
         let answer = appender.append(event(1), soon()).await.unwrap();
-        assert!(matches!(answer, audit_ledger::chains::Appended::Recorded(_)), "{answer:?}");
+        assert!(matches!(answer, Appended::Recorded(_)), "{answer:?}");
         run(&mut owner, if is_locked { LIFT } else { ENTER }).await;
         rows += 2;
     }
@@ -342,7 +344,7 @@ async fn who_may_not_lift_does_not() {
     let requests_and_goes = admin(&ledger, "gone").await;
     assert_eq!(revoke_key(&ledger.owner(), revoked.id).await.unwrap(), Revocation::Done);
     let all_others = [Scope::Ingest, Scope::Read, Scope::Export, Scope::Verify];
-    let not_admin = key(&ledger, "reader", &all_others).await;
+    let reader = key(&ledger, "reader", &all_others).await;
     let mut app = ledger.connect_app().await;
     run(&mut app, ENTER).await;
     let younger = admin(&ledger, "younger").await;
@@ -353,14 +355,14 @@ async fn who_may_not_lift_does_not() {
     let nobody = Admin { id: one.id, sql: "NULL, NULL".to_owned() };
 
     let request: i64 = fetch(&mut app, &one.request()).await;
-    let no_admin = spelt("SEC-006", NO_RIGHT);
-    for bad in [&wrong_secret, &others_secret, &nothing, &nobody, &revoked, &not_admin, &younger] {
-        assert_eq!(refusal(&mut app, &bad.request()).await, no_admin, "{}", bad.sql);
-        assert_eq!(refusal(&mut app, &bad.confirm(request)).await, no_admin, "{}", bad.sql);
+    let refused_as = spelt("SEC-006", NO_RIGHT);
+    for bad in [&wrong_secret, &others_secret, &nothing, &nobody, &revoked, &reader, &younger] {
+        assert_eq!(refusal(&mut app, &bad.request()).await, refused_as, "{}", bad.sql);
+        assert_eq!(refusal(&mut app, &bad.confirm(request)).await, refused_as, "{}", bad.sql);
     }
     // Nobody confirms what he asked for himself, by whichever key.
     for same in [&one, &namesake] {
-        assert_eq!(refusal(&mut app, &same.confirm(request)).await, no_admin, "{}", same.sql);
+        assert_eq!(refusal(&mut app, &same.confirm(request)).await, refused_as, "{}", same.sql);
     }
     for unknown in [1, 99, -1] {
         assert_eq!(refusal(&mut app, &other.confirm(unknown)).await, spelt("NTF-001", "P0002"));
@@ -368,11 +370,24 @@ async fn who_may_not_lift_does_not() {
     // Whose key is taken away has not asked for anything any more.
     let gone: i64 = fetch(&mut app, &requests_and_goes.request()).await;
     revoke_key(&ledger.owner(), requests_and_goes.id).await.unwrap();
-    assert_eq!(refusal(&mut app, &other.confirm(gone)).await, no_admin);
+    assert_eq!(refusal(&mut app, &other.confirm(gone)).await, refused_as);
     for wrong in ["'', '{}'", "NULL, '{}'", "'why', '{x}'", "'why', '{NULL}'"] {
         let request = format!("SELECT public.ledger_request_lift({}, {wrong})", one.sql);
         assert_eq!(refusal(&mut app, &request).await, spelt("VAL-002", "22023"), "{wrong}");
     }
+    let lines = "SELECT count(*) FROM public.lockdowns WHERE action <> 'ENTERED'";
+    assert_eq!(fetch::<i64>(&mut app, lines).await, 2, "what is refused leaves no line");
+    drop(app);
+    assert_eq!(ledger.finish().await, 7 + 2 + 1 + 2);
+}
+
+#[tokio::test]
+async fn nobody_lifts_by_hand() {
+    let ledger = TestLedger::new().await;
+    let (one, other) = (admin(&ledger, "one").await, admin(&ledger, "other").await);
+    let mut app = ledger.connect_app().await;
+    run(&mut app, ENTER).await;
+    let request: i64 = fetch(&mut app, &one.request()).await;
     for role in ["ledger_auditor", "ledger_migrator"] {
         let mut connection = ledger.connect(role).await;
         assert_eq!(refused(&mut connection, &one.request()).await, NO_RIGHT, "{role}");
@@ -395,190 +410,30 @@ async fn who_may_not_lift_does_not() {
     {
         assert_eq!(refused(&mut superuser, change).await, "AU010");
     }
-    let events = "SELECT count(*) FROM public.lockdowns WHERE action <> 'ENTERED'";
-    assert_eq!(fetch::<i64>(&mut app, events).await, 2, "what is refused leaves no line");
-    assert_eq!(fetch::<bool>(&mut app, ENTERED).await, false, "it is still in force");
+    assert!(!fetch::<bool>(&mut app, ENTERED).await, "it is still in force");
+    drop((app, superuser));
+    assert_eq!(ledger.finish().await, 2 + 1 + 1);
+}
 
-    // Sixteen minutes later nobody may confirm the request; fourteen were right.
-    let shift = |minutes: u32| {
+#[tokio::test]
+async fn a_request_is_confirmed_within_fifteen_minutes() {
+    let ledger = TestLedger::new().await;
+    let (one, other) = (admin(&ledger, "one").await, admin(&ledger, "other").await);
+    let mut app = ledger.connect_app().await;
+    run(&mut app, ENTER).await;
+    let request: i64 = fetch(&mut app, &one.request()).await;
+    let shift = |minutes: i32| {
         format!(
             "UPDATE public.lockdowns SET at = at - interval '{minutes} min'
-                 WHERE action = 'LIFT_REQUESTED'"
+             WHERE action = 'LIFT_REQUESTED'"
         )
     };
     behind_the_guards(&ledger, &shift(16)).await;
     assert_eq!(refusal(&mut app, &other.confirm(request)).await, spelt("VAL-002", "22023"));
-    behind_the_guards(&ledger, &shift(14).replace("at - ", "at + interval '16 min' - ")).await;
+    behind_the_guards(&ledger, &shift(-2)).await;
     run(&mut app, &other.confirm(request)).await;
-    drop((app, superuser));
-    assert_eq!(ledger.finish().await, 7 + 2 + 1 + 2 + 1);
-}
-
-/// Runs statements as a superuser who has put the guards aside and then back.
-async fn behind_the_guards(ledger: &TestLedger, sql: &str) {
-    let mut superuser = ledger.connect_superuser().await;
-    let all = |what: &str| {
-        format!(
-            "DO $$
-             DECLARE
-                 guard record;
-             BEGIN
-                 FOR guard IN
-                     SELECT tgrelid::regclass AS guarded, tgname FROM pg_trigger
-                     WHERE NOT tgisinternal AND tgparentid = 0
-                 LOOP
-                     EXECUTE format('ALTER TABLE %s {what} TRIGGER %I', guard.guarded, guard.tgname);
-                 END LOOP;
-             END
-             $$"
-        )
-    };
-    let statements = format!(
-        "{ALLOW_DDL}; {}; SET session_replication_role = replica; {sql};
-         SET session_replication_role = origin; {};
-         ALTER EVENT TRIGGER ledger_guard_ddl ENABLE ALWAYS",
-        all("DISABLE"),
-        all("ENABLE ALWAYS"),
-    );
-    run(&mut superuser, &statements).await;
-}
-
-#[tokio::test]
-async fn a_ledger_that_lost_its_newest_rows_is_locked_and_goes_on_after_the_lift() {
-    let ledger = ledger_with(4).await;
-    // Of these two chains the last row is gone, and the log still knows it.
-    let lost =
-        "DELETE FROM public.signals WHERE id = 4; DELETE FROM public.security_events WHERE id = 4";
-    behind_the_guards(&ledger, lost).await;
-    let mut app = ledger.connect_app().await;
-    assert!(fetch::<bool>(&mut app, ENTERED).await);
-    assert_eq!(refused(&mut app, &insert(IN_LEDGER[0])).await, LOCKED);
-    let before = "SELECT row_hash::text FROM public.ledger_log
-                  WHERE chain = 'security_events' AND id = 4";
-    let link = "SELECT prev_hash::text FROM public.security_events WHERE id = 5";
-    assert_eq!(fetch::<String>(&mut app, link).await, fetch::<String>(&mut app, before).await);
-    run(&mut ledger.connect_owner().await, LIFT).await;
-    let appender = ledger.appender();
-    let [signal, ..] = one_of_each(5);
-    let answer = appender.append(signal, soon()).await.unwrap();
-    let audit_ledger::chains::Appended::Recorded(receipt) = answer else { panic!("{answer:?}") };
-    let before = "SELECT row_hash::text FROM public.ledger_log WHERE chain = 'signals' AND id = 4";
-    assert_eq!(receipt.id.0, 5);
-    assert_eq!(receipt.prev_hash.to_string(), fetch::<String>(&mut app, before).await);
-    run(&mut app, &insert(IN_LEDGER[0])).await;
-    // A place before the head cannot be taken, though it is free.
-    let again = insert(IN_LEDGER[0]).replace("h.id + 1 AS id", "4::bigint AS id");
-    assert_eq!(refused(&mut app, &again).await, "AU011");
-    drop((app, appender));
-    ledger.finish_tampered().await;
-}
-
-#[tokio::test]
-async fn a_ledger_that_lost_them_in_the_log_too_is_locked_and_goes_on_as_well() {
-    let ledger = ledger_with(3).await;
-    let lost = "DELETE FROM public.quarantined_deliveries WHERE id = 3;
-                DELETE FROM public.security_events WHERE id = 3;
-                DELETE FROM public.ledger_log WHERE id = 3
-                    AND chain IN ('security_events', 'quarantined_deliveries')";
-    behind_the_guards(&ledger, lost).await;
-    let mut app = ledger.connect_app().await;
-    run(&mut app, ENTER).await;
-    let events: i64 = fetch(&mut app, "SELECT max(id) FROM public.security_events").await;
-    assert_eq!(events, 3);
-    run(&mut ledger.connect_owner().await, LIFT).await;
-    for chain in IN_LEDGER {
-        run(&mut app, &insert(chain)).await;
-    }
     drop(app);
-    // It is consistent by itself: only what is kept outside tells.
-    assert_eq!(ledger.finish().await, 3 * CHAINS - 2 + 2 + CHAINS);
-}
-
-#[tokio::test]
-async fn an_emptied_ledger_is_locked_all_the_same() {
-    let ledger = ledger_with(2).await;
-    let lost = "TRUNCATE public.security_events; TRUNCATE public.signals CASCADE";
-    behind_the_guards(&ledger, lost).await;
-    let mut app = ledger.connect_app().await;
-    run(&mut app, ENTER).await;
-    let event: i64 = fetch(&mut app, "SELECT security_event_id FROM public.lockdowns").await;
-    assert_eq!(event, 3, "the log knows how far it was");
-    assert_eq!(refused(&mut app, &append(IN_LEDGER[0])).await, LOCKED);
-    run(&mut ledger.connect_owner().await, LIFT).await;
-    run(&mut app, &append(IN_LEDGER[0])).await;
-    let id: i64 = fetch(&mut app, "SELECT id FROM public.signals").await;
-    assert_eq!(id, 3);
-    drop(app);
-    ledger.finish_tampered().await;
-}
-
-/// A security chain that cannot take the event: the lockdown stands without it, and is told.
-#[tokio::test]
-async fn a_ledger_too_damaged_for_the_event_is_locked_without_it() {
-    let ledger = ledger_with(1).await;
-    // No id comes after this one.
-    let damage = "UPDATE public.ledger_log SET id = 9223372036854775807
-                  WHERE chain = 'security_events'";
-    behind_the_guards(&ledger, damage).await;
-    let mut app = ledger.connect_app().await;
-    run(&mut app, ENTER).await;
-    let event: Option<i64> =
-        fetch(&mut app, "SELECT security_event_id FROM public.lockdowns").await;
-    assert_eq!(event, None);
-    assert_eq!(refused(&mut app, &insert(IN_LEDGER[0])).await, LOCKED);
-    drop(app);
-    ledger.finish_tampered().await;
-}
-
-const RECORD: &str = "SELECT public.ledger_record_refusals()";
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn refused_attempts_are_recorded_once_however_many_look() {
-    let ledger = ledger_with(1).await;
-    let mut app = ledger.connect_app().await;
-    let mut superuser = ledger.connect_superuser().await;
-    assert_eq!(fetch::<i32>(&mut app, RECORD).await, 0);
-    let attempts = [
-        ("UPDATE public.signals SET price = 1", "AU002", 3),
-        ("DELETE FROM public.order_events", "AU007", 1),
-        ("TRUNCATE public.security_events", "AU010", 2),
-    ];
-    for (sql, code, times) in attempts {
-        for _ in 0..times {
-            assert_eq!(refused(&mut superuser, sql).await, code);
-        }
-    }
-    let looks = join_all((0..8).map(async |_| {
-        let mut app = ledger.connect_app().await;
-        fetch::<i32>(&mut app, RECORD).await
-    }));
-    assert_eq!(looks.await.into_iter().sum::<i32>(), 3);
-    assert_eq!(refused(&mut superuser, "DELETE FROM public.order_execution").await, "AU007");
-    for expected in [1, 0, 0] {
-        assert_eq!(fetch::<i32>(&mut app, RECORD).await, expected);
-    }
-    let told = "SELECT string_agg(concat_ws(' ', subject, details ->> 'attempts',
-                    details ->> 'total', actor), ', ' ORDER BY e.id)
-                FROM public.security_events AS e
-                JOIN public.recorded_refusals AS r ON r.security_event_id = e.id
-                WHERE event_type = 'CHANGE_REFUSED'";
-    assert_eq!(
-        fetch::<String>(&mut app, told).await,
-        "AUD-002 3 3 system, AUD-007 1 1 system, AUD-010 2 2 system, AUD-007 1 2 system"
-    );
-    // A look that is rolled back is none.
-    assert_eq!(refused(&mut superuser, "DELETE FROM public.signals").await, "AU003");
-    run(&mut app, &format!("BEGIN; {RECORD}; ROLLBACK")).await;
-    assert_eq!(fetch::<i32>(&mut app, RECORD).await, 1);
-    for role in ["ledger_auditor", "ledger_migrator"] {
-        assert_eq!(refused(&mut ledger.connect(role).await, RECORD).await, NO_RIGHT, "{role}");
-    }
-    // In a lockdown, too.
-    run(&mut app, ENTER).await;
-    assert_eq!(refused(&mut superuser, "DELETE FROM public.lockdowns").await, "AU010");
-    assert_eq!(fetch::<i32>(&mut app, RECORD).await, 1);
-    drop((app, superuser));
-    assert_eq!(ledger.finish().await, CHAINS + 4 + 1 + 2);
+    assert_eq!(ledger.finish().await, 2 + 1 + 2);
 }
 
 /// What the service appends in a lockdown is told apart row by row.
@@ -592,7 +447,7 @@ async fn a_batch_in_a_lockdown_is_taken_where_its_chain_is_open() {
         async move { (row.chain, appender.append(row, soon()).await.unwrap()) }
     });
     for (chain, answer) in join_all(rows).await {
-        let is_locked = matches!(&answer, audit_ledger::chains::Appended::Locked(lockdown)
+        let is_locked = matches!(&answer, Appended::Locked(lockdown)
             if lockdown.reason == "a test");
         assert_eq!(is_locked, !stays_open(chain), "{answer:?}");
     }

@@ -86,7 +86,9 @@ fn named_by_rust(
 fn rows(choices: &[Vec<Value<'static>>]) -> Vec<Vec<Value<'static>>> {
     choices.iter().fold(vec![vec![Value::Null]], |rows, choices| {
         let extend = |row: Vec<Value<'static>>| {
-            choices.iter().map(move |choice| [row.as_slice(), &[choice.clone()]].concat())
+            choices
+                .iter()
+                .map(move |choice| [row.as_slice(), std::slice::from_ref(choice)].concat())
         };
         rows.into_iter().flat_map(extend).collect()
     })
