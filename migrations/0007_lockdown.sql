@@ -381,6 +381,11 @@ BEGIN
         RAISE EXCEPTION 'SEC-006: a lift is confirmed by another admin than the one who requested it'
             USING ERRCODE = 'insufficient_privilege';
     END IF;
+    IF NOT EXISTS (SELECT FROM public.api_keys AS k
+                   WHERE k.key_id = request.key_id AND k.revoked_at IS NULL) THEN
+        RAISE EXCEPTION 'SEC-006: the key that requested this lift was revoked since: make a new request'
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
     PERFORM public.ledger_add_lockdown_line(
         lockdown.lockdown_id, 'LIFTED', admin, key_id, request_id, request.reason,
         request.finding_ids, 'LOCKDOWN_LIFTED');

@@ -719,6 +719,8 @@ COMMENT ON FUNCTION public.ledger_append_row(text, jsonb) IS
 COMMENT ON FUNCTION public.ledger_read_row(text, jsonb) IS
     'Reads a row that a client wants to append: refuses unknown members and wrong types '
     '(VAL-001, VAL-002), and numbers whose digits the column would lose (AUD-001).';
+COMMENT ON FUNCTION public.ledger_literal_fault(text, text) IS
+    'What is wrong with a literal that only its conversion tells; NULL where nothing is.';
 COMMENT ON FUNCTION public.ledger_new_id() IS
     'A new UUIDv7 (RFC 9562 section 5.7).';
 COMMENT ON FUNCTION public.ledger_begin_check() IS

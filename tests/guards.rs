@@ -19,6 +19,8 @@ mod drift;
 mod inserts;
 #[path = "guards/keys.rs"]
 mod keys;
+#[path = "guards/lockdown.rs"]
+mod lockdown;
 #[path = "guards/rights.rs"]
 mod rights;
 #[path = "guards/rows.rs"]

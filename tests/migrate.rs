@@ -116,7 +116,7 @@ async fn a_login_without_power_migrates_only_where_no_event_trigger_stands() {
     let migrator = ledger.migrator();
     assert_eq!(
         migrate_and_record(&migrator, Clock::system()).await.unwrap(),
-        [1, 2, 3, 4, 5, 6, 7, 8]
+        [1, 2, 3, 4, 5, 6, 7, 8, 9]
     );
     let mut superuser = ledger.connect_superuser().await;
     run(&mut superuser, "DELETE FROM _sqlx_migrations WHERE version = 4").await;
@@ -132,7 +132,10 @@ async fn a_login_without_power_migrates_only_where_no_event_trigger_stands() {
     let bare_superuser = ledger.options("postgres").database(name);
     run(&mut connect_with(&bare_superuser).await, schema).await;
     let bare = database(&without);
-    assert_eq!(migrate_and_record(&bare, Clock::system()).await.unwrap(), [1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(
+        migrate_and_record(&bare, Clock::system()).await.unwrap(),
+        [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    );
     let guards = compare_guards(&database(&without.clone().username("app_trading"))).await;
     assert!(matches!(guards.unwrap(), Guards::Unknown { were_made: false }));
     // A superuser who comes later makes the guards, and that is recorded.
@@ -188,7 +191,7 @@ async fn migrations_that_start_together_are_applied_and_recorded_once() {
     for versions in futures_util::future::join_all(migrations).await {
         recorded.extend(versions.unwrap());
     }
-    assert_eq!(recorded, [1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(recorded, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
     let mut connection = connect_with(&fresh).await;
     let events = "SELECT count(*) FROM security_events WHERE event_type = 'MIGRATION_APPLIED'";
     assert_eq!(fetch::<i64>(&mut connection, events).await, 1);
@@ -197,7 +200,7 @@ async fn migrations_that_start_together_are_applied_and_recorded_once() {
     let template = ledger.superuser();
     assert_eq!(
         migrate_and_record(&template, Clock::system()).await.unwrap(),
-        [1, 2, 3, 4, 5, 6, 7, 8]
+        [1, 2, 3, 4, 5, 6, 7, 8, 9]
     );
     assert_eq!(read_back::verify(&mut connection).await.problems, Vec::<String>::new());
     drop(connection);
