@@ -227,7 +227,8 @@ impl From<StoreError> for Problem {
             tracing::warn!(request_id, %error, "the database is away or slow");
             return Self::new(Code::Unavailable, "the database is away or slow").retry_after(1);
         }
-        tracing::error!(request_id, %error, "a request cannot be answered");
+        let code = error.ledger_code();
+        tracing::error!(request_id, code, %error, "a request cannot be answered");
         Self::new(Code::Internal, "the request could not be handled")
     }
 }
