@@ -200,12 +200,15 @@ async fn rows_of_the_other_chains_are_appended_as_they_are_given() {
     assert_eq!(desk.close().await, 4);
 }
 
-/// What both must refuse: chain, body, and the code.
-fn bad_rows(id: &str, order_id: i64) -> Vec<(&'static str, String, &'static str)> {
-    let (debate, order, fill, kill) = (debate(id), order(id), fill(order_id), kill_switch());
-    let unknown = "01939f3e-7a00-7000-8000-000000000001";
+/// A body that both must refuse, and the code.
+type BadRow = (String, &'static str);
+
+const UNKNOWN: &str = "01939f3e-7a00-7000-8000-000000000001";
+
+fn bad_debates(id: &str) -> Vec<BadRow> {
+    let debate = debate(id);
     let no_text = without(&debate, "reasoning_json");
-    let of_debate = [
+    vec![
         ("[]".to_owned(), "VAL-001"),
         ("5".to_owned(), "VAL-001"),
         ("null".to_owned(), "VAL-001"),
@@ -224,7 +227,7 @@ fn bad_rows(id: &str, order_id: i64) -> Vec<(&'static str, String, &'static str)
         (spelt(&debate, "correlation_id", "5"), "VAL-002"),
         (with(&debate, "correlation_id", id.replace('-', "")).to_string(), "VAL-002"),
         (with(&debate, "correlation_id", format!("{{{id}}}")).to_string(), "VAL-002"),
-        (with(&debate, "correlation_id", unknown).to_string(), "AUD-008"),
+        (with(&debate, "correlation_id", UNKNOWN).to_string(), "AUD-008"),
         (spelt(&debate, "elapsed_ms", "-1"), "VAL-002"),
         (spelt(&debate, "elapsed_ms", "1.5"), "VAL-002"),
         (spelt(&debate, "elapsed_ms", "1.0"), "VAL-002"),
@@ -250,8 +253,12 @@ fn bad_rows(id: &str, order_id: i64) -> Vec<(&'static str, String, &'static str)
         (with(&no_text, "reasoning_json_text", "\"\\u0000\"").to_string(), "VAL-002"),
         (with(&no_text, "reasoning_json_text", "1e999999").to_string(), "VAL-002"),
         (with(&no_text, "reasoning_json_text", json!({})).to_string(), "VAL-002"),
-    ];
-    let of_order = [
+    ]
+}
+
+fn bad_orders(id: &str) -> Vec<BadRow> {
+    let order = order(id);
+    vec![
         (with(&order, "order_type", "MARKET").to_string(), "VAL-002"),
         (without(&order, "price").to_string(), "VAL-002"),
         (with(&order, "side", "buy").to_string(), "VAL-002"),
@@ -260,9 +267,13 @@ fn bad_rows(id: &str, order_id: i64) -> Vec<(&'static str, String, &'static str)
         (spelt(&order, "quantity", "1e18"), "AUD-001"),
         (spelt(&order, "quantity", "0.00000000001"), "AUD-001"),
         (spelt(&order, "exchange_order_id", "\"\""), "VAL-002"),
-        (with(&order, "correlation_id", unknown).to_string(), "AUD-008"),
-    ];
-    let of_event = [
+        (with(&order, "correlation_id", UNKNOWN).to_string(), "AUD-008"),
+    ]
+}
+
+fn bad_events(order_id: i64) -> Vec<BadRow> {
+    let (fill, kill) = (fill(order_id), kill_switch());
+    vec![
         (spelt(&fill, "order_execution_id", "99"), "AUD-008"),
         (spelt(&fill, "order_execution_id", "9007199254740992"), "VAL-002"),
         (spelt(&fill, "order_execution_id", "\"1\""), "VAL-002"),
@@ -273,14 +284,7 @@ fn bad_rows(id: &str, order_id: i64) -> Vec<(&'static str, String, &'static str)
         (without(&kill, "positions_closed").to_string(), "VAL-002"),
         (spelt(&kill, "zar_equity", "0.001"), "AUD-001"),
         (spelt(&kill, "rejection_reason", "\"\""), "VAL-002"),
-    ];
-    let named = |chain, rows: Vec<(String, &'static str)>| {
-        rows.into_iter().map(move |(body, code)| (chain, body, code))
-    };
-    named("ai_debates", of_debate.into())
-        .chain(named("order_execution", of_order.into()))
-        .chain(named("order_events", of_event.into()))
-        .collect()
+    ]
 }
 
 #[tokio::test]
@@ -289,7 +293,15 @@ async fn what_the_service_refuses_is_refused_by_sql_under_the_same_code() {
     let id = desk.signal(1).await;
     let order_id = desk.record("order_execution", &order(&id)).await;
     let mut app = desk.ledger.connect_app().await;
-    for (chain, body, code) in bad_rows(&id, order_id) {
+    let bad_rows = [
+        ("ai_debates", bad_debates(&id)),
+        ("order_execution", bad_orders(&id)),
+        ("order_events", bad_events(order_id)),
+    ];
+    let bad_rows = bad_rows
+        .into_iter()
+        .flat_map(|(chain, rows)| rows.into_iter().map(move |(body, code)| (chain, body, code)));
+    for (chain, body, code) in bad_rows {
         let answer = desk.post(chain, body.as_bytes()).await;
         assert_eq!(answer.body["code"], code, "{body}: {answer:?}");
         let error = append(&mut app, chain, &body).await.expect_err(&body);
