@@ -244,6 +244,10 @@ CREATE TABLE public.idempotency_keys (
         FOREIGN KEY (chain, id) REFERENCES public.ledger_log (chain, id)
 );
 CALL public.ledger_guard_table('public.idempotency_keys');
+-- Else a key that somebody inserts and does not commit would hold up the ledger's one writer.
+CREATE TRIGGER ledger_lock_for_insert BEFORE INSERT ON public.idempotency_keys
+    FOR EACH STATEMENT EXECUTE FUNCTION public.ledger_lock_for_insert();
+ALTER TABLE public.idempotency_keys ENABLE ALWAYS TRIGGER ledger_lock_for_insert;
 CALL public.ledger_grant_rights('public.idempotency_keys', true);
 
 -- What is wrong with a literal that only its conversion tells; NULL where nothing is.
@@ -369,8 +373,8 @@ BEGIN
                  AND literal !~ '^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$'
                 THEN 'is not a UUID'
             WHEN wanted.type = 'timestamptz'::regtype AND literal !~ (
-                 '^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?'
-                 '(Z|[+-][0-9]{2}:[0-9]{2})$')
+                 '^[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]'
+                 '(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})$')
                 THEN 'is not an RFC 3339 time of at most six digits after the second'
             WHEN wanted.type = 'timestamptz'::regtype
                 THEN public.ledger_literal_fault('time', literal)

@@ -90,6 +90,10 @@ CREATE TRIGGER ledger_refuse_row_update BEFORE UPDATE ON public.api_keys
                = ROW(OLD.key_id, OLD.name, OLD.scopes, OLD.secret_sha256, OLD.created_at,
                      OLD.created_by)) IS NOT TRUE)
     EXECUTE FUNCTION public.ledger_refuse_change();
+-- The ledger's lock before any row is touched: the event needs it, and a key's time is taken under
+-- it, so that none is older than a lockdown that was entered while it was made.
+CREATE TRIGGER ledger_lock_for_insert BEFORE INSERT OR UPDATE ON public.api_keys
+    FOR EACH STATEMENT EXECUTE FUNCTION public.ledger_lock_for_insert();
 -- Triggers of one kind fire in the order of their names: after the guard.
 CREATE TRIGGER ledger_stamp_key BEFORE INSERT OR UPDATE ON public.api_keys
     FOR EACH ROW EXECUTE FUNCTION public.ledger_stamp_key();
@@ -99,6 +103,7 @@ CREATE TRIGGER ledger_record_key AFTER INSERT OR UPDATE ON public.api_keys
 ALTER TABLE public.api_keys ENABLE ALWAYS TRIGGER ledger_refuse_statement;
 ALTER TABLE public.api_keys ENABLE ALWAYS TRIGGER ledger_refuse_row;
 ALTER TABLE public.api_keys ENABLE ALWAYS TRIGGER ledger_refuse_row_update;
+ALTER TABLE public.api_keys ENABLE ALWAYS TRIGGER ledger_lock_for_insert;
 ALTER TABLE public.api_keys ENABLE ALWAYS TRIGGER ledger_stamp_key;
 ALTER TABLE public.api_keys ENABLE ALWAYS TRIGGER ledger_record_key;
 

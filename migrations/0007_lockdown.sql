@@ -35,6 +35,8 @@ CREATE TABLE public.lockdowns (
         CHECK (action::text IN ('ENTERED', 'LIFT_REQUESTED', 'LIFTED')),
     CONSTRAINT lockdowns_event_recorded
         CHECK (security_event_id IS NOT NULL OR action::text = 'ENTERED'),
+    CONSTRAINT lockdowns_findings_size
+        CHECK (pg_catalog.octet_length(findings::text) <= 16777216),
     CONSTRAINT lockdowns_reason_size CHECK (pg_catalog.octet_length(reason) <= 65536)
 );
 CALL public.ledger_guard_table('public.lockdowns');
@@ -63,10 +65,10 @@ CREATE FUNCTION public.ledger_lockdown()
     RETURNS TABLE (lockdown_id bigint, since timestamptz, reason text)
     LANGUAGE sql STABLE
 BEGIN ATOMIC
-    SELECT entered.id, entered.at, entered.reason
-    FROM (SELECT l.lockdown_id, l.action FROM public.lockdowns AS l ORDER BY l.id DESC LIMIT 1)
-        AS last
-    JOIN public.lockdowns AS entered ON entered.id = last.lockdown_id
+    SELECT last.lockdown_id, coalesce(entered.at, last.at), coalesce(entered.reason, last.reason)
+    FROM (SELECT * FROM public.lockdowns AS l ORDER BY l.id DESC LIMIT 1) AS last
+    -- Also where somebody has removed the line that entered it.
+    LEFT JOIN public.lockdowns AS entered ON entered.id = last.lockdown_id
     WHERE last.action::text <> 'LIFTED';
 END;
 
@@ -76,8 +78,14 @@ CREATE FUNCTION public.ledger_stops_in_lockdown(chain text) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN chain NOT IN ('security_events', 'quarantined_deliveries');
 
--- As in 0003, and: no row of a business chain in a lockdown; and where the row before is gone, the
--- log's word on its hash counts, so that a ledger that lost rows goes on once that is acknowledged.
+-- As in 0003, and:
+--  - no row of a business chain in a lockdown;
+--  - where the row before is gone, the log's word on its hash counts, so that a ledger that lost
+--    rows goes on once that is acknowledged;
+--  - nothing may stand behind the new rows, in the chain or in the log: an append within the INSERT
+--    itself, or a hole in a damaged chain, would else give the log another order than the chain;
+--  - every row's time is the clock's, and not only the first one's;
+--  - only READ COMMITTED: an older snapshot sees neither the head nor a lockdown.
 CREATE OR REPLACE FUNCTION public.ledger_enter_rows() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -85,11 +93,13 @@ AS $$
 DECLARE
     batch record;
     lockdown record;
+    is_overtaken boolean;
     head_hash text;
     head_time timestamptz;
     next_leaf bigint;
 BEGIN
-    SELECT count(*) AS rows, min(id) AS first_id, min(created_at) AS first_time,
+    SELECT count(*) AS rows, min(id) AS first_id, max(id) AS last_id,
+           min(created_at) AS first_time,
            max(created_at) AS last_time,
            min(prev_hash::text) FILTER (WHERE id_before IS NULL) AS first_prev_hash,
            bool_and(id_before IS NULL OR (id = id_before + 1 AND prev_hash = hash_before
@@ -128,14 +138,23 @@ BEGIN
         END IF;
     END IF;
 
+    EXECUTE format('SELECT EXISTS (SELECT FROM public.%I WHERE id > $1
+                                   AND id <= 9007199254740991)', TG_TABLE_NAME)
+        INTO is_overtaken USING batch.last_id;
+    is_overtaken := is_overtaken OR EXISTS (
+        SELECT FROM public.ledger_log AS l
+        WHERE l.chain = TG_TABLE_NAME AND l.id BETWEEN batch.first_id AND 9007199254740991);
+
     -- A time may be up to a minute old, since the clock was read before the rows were sent; where
-    -- the clock stepped back, it repeats that of the row before. Now is the clock's now: the start
-    -- of the statement is the client's to choose, who may sleep in it.
+    -- the clock stepped back, it repeats that of the row before, which is then later than now. Now
+    -- is the clock's now: the start of the statement is the client's to choose, who may sleep in it.
     IF (batch.follows
+        AND batch.first_id > 0
+        AND NOT is_overtaken
+        AND current_setting('transaction_isolation') IN ('read committed', 'read uncommitted')
         AND batch.first_prev_hash = head_hash
         AND batch.first_time >= head_time
-        AND (batch.first_time >= clock_timestamp() - interval '60 s'
-             OR batch.first_time = head_time)
+        AND batch.first_time >= clock_timestamp() - interval '60 s'
         AND batch.last_time <= greatest(clock_timestamp(), head_time)) IS NOT TRUE
     THEN
         RAISE EXCEPTION USING
@@ -147,7 +166,8 @@ BEGIN
     END IF;
 
     SELECT leaf_index + 1 INTO next_leaf
-    FROM public.ledger_log ORDER BY leaf_index DESC LIMIT 1;
+    FROM public.ledger_log WHERE leaf_index BETWEEN 0 AND 9007199254740991
+    ORDER BY leaf_index DESC LIMIT 1;
     INSERT INTO public.ledger_log (leaf_index, chain, id, row_hash)
     SELECT coalesce(next_leaf, 0) + id - batch.first_id, TG_TABLE_NAME, id, row_hash
     FROM new_rows ORDER BY id;
@@ -156,7 +176,8 @@ END
 $$;
 
 -- As in 0003, and: whether the ledger is locked down (locked_since is NULL where it is not), and the
--- head is the last row that the chain or the log knows of.
+-- head is the last row that the chain or the log knows of. Ids and leaves that no row can have,
+-- which somebody forged, are passed over: they must not stop what comes after.
 DROP FUNCTION public.ledger_begin_append(text[]);
 CREATE FUNCTION public.ledger_begin_append(chains text[])
     RETURNS TABLE (chain text, id bigint, row_hash text, created_at timestamptz,
@@ -171,7 +192,8 @@ DECLARE
 BEGIN
     LOCK TABLE public.ledger_lock IN EXCLUSIVE MODE;
     SELECT l.leaf_index + 1 INTO next_leaf
-    FROM public.ledger_log AS l ORDER BY l.leaf_index DESC LIMIT 1;
+    FROM public.ledger_log AS l WHERE l.leaf_index BETWEEN 0 AND 9007199254740991
+    ORDER BY l.leaf_index DESC LIMIT 1;
     next_leaf := coalesce(next_leaf, 0);
     SELECT l.since, l.reason INTO locked_since, lock_reason FROM public.ledger_lockdown() AS l;
     clock := clock_timestamp();
@@ -181,10 +203,11 @@ BEGIN
                 USING ERRCODE = 'invalid_parameter_value';
         END IF;
         EXECUTE format('SELECT id, row_hash::text, created_at FROM public.%I
-                        ORDER BY id DESC LIMIT 1', chain)
+                        WHERE id BETWEEN 1 AND 9007199254740991 ORDER BY id DESC LIMIT 1', chain)
             INTO id, row_hash, created_at;
         SELECT l.id, l.row_hash::text AS row_hash INTO logged FROM public.ledger_log AS l
-        WHERE l.chain = ledger_begin_append.chain ORDER BY l.id DESC LIMIT 1;
+        WHERE l.chain = ledger_begin_append.chain AND l.id BETWEEN 1 AND 9007199254740991
+        ORDER BY l.id DESC LIMIT 1;
         IF logged.id > coalesce(id, 0) THEN
             id := logged.id;
             row_hash := logged.row_hash;
@@ -198,51 +221,119 @@ $$;
 REVOKE ALL ON FUNCTION public.ledger_begin_append(text[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION public.ledger_begin_append(text[]) TO app_trading;
 
--- Enters a lockdown, in one transaction with the event that says so, and returns the lockdown in
--- force. For the service, the command line, and whoever sees from psql that something is wrong.
+-- BEFORE INSERT on lockdowns: number, time and event are the database's own word, whoever inserts. A
+-- line that the owner's login makes by hand is on record as that.
 --
 -- The event is also what stops an older REPEATABLE READ transaction, which does not see the new
 -- line: its leaf index is taken.
+CREATE FUNCTION public.ledger_stamp_lockdown() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    event_type text := CASE
+        WHEN NEW.action::text <> 'LIFTED' THEN 'LOCKDOWN_' || NEW.action
+        WHEN NEW.request_id IS NULL OR pg_has_role(session_user, 'ledger_owner', 'MEMBER')
+            THEN 'LOCKDOWN_LIFTED_BY_OWNER'
+        ELSE 'LOCKDOWN_LIFTED' END;
+    details jsonb := jsonb_build_object('reason', NEW.reason, 'login', session_user);
+BEGIN
+    SELECT coalesce(max(l.id), 0) + 1 INTO NEW.id FROM public.lockdowns AS l;
+    NEW.at := clock_timestamp();
+    IF NEW.action::text = 'ENTERED' THEN
+        NEW.lockdown_id := NEW.id;
+        details := details || jsonb_build_object('findings', jsonb_array_length(NEW.findings));
+    ELSE
+        -- An event has its bound; the line itself holds them all.
+        details := details || jsonb_build_object(
+            'key_id', NEW.key_id, 'request', coalesce(NEW.request_id, NEW.id),
+            'acknowledged_count', jsonb_array_length(NEW.findings),
+            'acknowledged', jsonb_path_query_array(NEW.findings, '$[0 to 999]'));
+    END IF;
+    BEGIN
+        SELECT r.id INTO STRICT NEW.security_event_id
+        FROM public.ledger_append_row('security_events', jsonb_build_object(
+            'event_type', event_type, 'actor', NEW.actor,
+            'subject', 'lockdown ' || NEW.lockdown_id, 'details', details)) AS r;
+    EXCEPTION WHEN OTHERS THEN
+        IF NEW.action::text <> 'ENTERED' THEN
+            RAISE;
+        END IF;
+        -- A ledger too damaged to take the event is locked all the same.
+        RAISE WARNING 'AUD-009: the lockdown could not be put on the chain: % (%)', SQLERRM, SQLSTATE;
+        NEW.security_event_id := NULL;
+    END;
+    RETURN NEW;
+END
+$$;
+
+-- AFTER INSERT on lockdowns: what a lift acknowledges.
+CREATE FUNCTION public.ledger_acknowledge() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    INSERT INTO public.acknowledged_findings (finding_id, lifted_by)
+    SELECT DISTINCT f.finding_id, NEW.id
+    FROM jsonb_array_elements_text(NEW.findings) AS f (finding_id)
+    ON CONFLICT DO NOTHING;
+    RETURN NULL;
+END
+$$;
+
+-- BEFORE INSERT on acknowledged_findings: only by a lift, not even by the owner.
+CREATE FUNCTION public.ledger_guard_acknowledged() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF pg_trigger_depth() < 2 THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'AU011',
+            MESSAGE = 'AUD-011: findings are acknowledged by lifting a lockdown';
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER ledger_lock_for_insert BEFORE INSERT ON public.lockdowns
+    FOR EACH STATEMENT EXECUTE FUNCTION public.ledger_lock_for_insert();
+CREATE TRIGGER ledger_stamp_lockdown BEFORE INSERT ON public.lockdowns
+    FOR EACH ROW EXECUTE FUNCTION public.ledger_stamp_lockdown();
+CREATE TRIGGER ledger_acknowledge AFTER INSERT ON public.lockdowns
+    FOR EACH ROW WHEN (NEW.action = 'LIFTED') EXECUTE FUNCTION public.ledger_acknowledge();
+CREATE TRIGGER ledger_guard_acknowledged BEFORE INSERT ON public.acknowledged_findings
+    FOR EACH STATEMENT EXECUTE FUNCTION public.ledger_guard_acknowledged();
+ALTER TABLE public.lockdowns ENABLE ALWAYS TRIGGER ledger_lock_for_insert;
+ALTER TABLE public.lockdowns ENABLE ALWAYS TRIGGER ledger_stamp_lockdown;
+ALTER TABLE public.lockdowns ENABLE ALWAYS TRIGGER ledger_acknowledge;
+ALTER TABLE public.acknowledged_findings ENABLE ALWAYS TRIGGER ledger_guard_acknowledged;
+
+-- Enters a lockdown, and returns the one in force. For the service, the command line, and whoever
+-- sees from psql that something is wrong. It waits for the ledger's lock longer than any writer
+-- may hold it: a busy ledger must not escape.
 CREATE FUNCTION public.ledger_enter_lockdown(reason text, findings jsonb, actor text)
     RETURNS TABLE (lockdown_id bigint, since timestamptz, entered boolean)
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
+    SET lock_timeout = '60s'
 AS $$
 #variable_conflict use_column
-DECLARE
-    event_id bigint;
 BEGIN
     IF coalesce(reason, '') = '' OR coalesce(actor, '') = ''
        OR jsonb_typeof(findings) IS DISTINCT FROM 'array' THEN
         RAISE EXCEPTION 'VAL-002: a lockdown has a reason, an actor, and an array of findings'
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    PERFORM public.ledger_begin_append('{}');
+    LOCK TABLE public.ledger_lock IN EXCLUSIVE MODE;
     SELECT l.lockdown_id, l.since, false INTO lockdown_id, since, entered
     FROM public.ledger_lockdown() AS l;
-    IF FOUND THEN
-        RETURN NEXT;
-        RETURN;
+    IF NOT FOUND THEN
+        INSERT INTO public.lockdowns AS l (id, lockdown_id, action, actor, reason, findings)
+        VALUES (0, 0, 'ENTERED', left(ledger_enter_lockdown.actor, 64),
+                ledger_enter_lockdown.reason, ledger_enter_lockdown.findings)
+        RETURNING l.lockdown_id, l.at, true INTO lockdown_id, since, entered;
     END IF;
-    SELECT coalesce(max(l.id), 0) + 1, true INTO lockdown_id, entered FROM public.lockdowns AS l;
-    BEGIN
-        SELECT r.id INTO event_id FROM public.ledger_append_row('security_events',
-            jsonb_build_object(
-                'event_type', 'LOCKDOWN_ENTERED',
-                'actor', left(ledger_enter_lockdown.actor, 64),
-                'subject', 'lockdown ' || lockdown_id,
-                'details', jsonb_build_object(
-                    'reason', ledger_enter_lockdown.reason, 'login', session_user,
-                    'findings', jsonb_array_length(ledger_enter_lockdown.findings)))) AS r;
-    EXCEPTION WHEN OTHERS THEN
-        -- A ledger too damaged to take the event is locked all the same.
-        RAISE WARNING 'AUD-009: the lockdown could not be put on the chain: % (%)', SQLERRM, SQLSTATE;
-    END;
-    INSERT INTO public.lockdowns (id, lockdown_id, action, actor, reason, findings,
-                                  security_event_id)
-    VALUES (lockdown_id, lockdown_id, 'ENTERED', left(ledger_enter_lockdown.actor, 64),
-            ledger_enter_lockdown.reason, ledger_enter_lockdown.findings, event_id)
-    RETURNING at INTO since;
     RETURN NEXT;
 END
 $$;
@@ -274,10 +365,10 @@ BEGIN
 END
 $$;
 
--- One more line for the lockdown in force, with its event. For the functions below.
+-- One more line for the lockdown in force. For the functions below.
 CREATE FUNCTION public.ledger_add_lockdown_line(
     lockdown_id bigint, action text, actor text, key_id text, request_id bigint, reason text,
-    finding_ids text[], event_type text
+    finding_ids text[]
 ) RETURNS bigint
     LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp
@@ -285,7 +376,6 @@ AS $$
 #variable_conflict use_variable
 DECLARE
     line bigint;
-    event_id bigint;
 BEGIN
     IF coalesce(reason, '') = '' THEN
         RAISE EXCEPTION 'VAL-002: reason is missing' USING ERRCODE = 'invalid_parameter_value';
@@ -295,24 +385,10 @@ BEGIN
         RAISE EXCEPTION 'VAL-002: a finding_id has 64 hexadecimal digits'
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    SELECT max(l.id) + 1 INTO line FROM public.lockdowns AS l;
-    SELECT r.id INTO STRICT event_id FROM public.ledger_append_row('security_events',
-        jsonb_build_object(
-            'event_type', event_type, 'actor', actor, 'subject', 'lockdown ' || lockdown_id,
-            'details', jsonb_build_object(
-                'reason', reason, 'key_id', key_id, 'request', coalesce(request_id, line),
-                'login', session_user, 'acknowledged_count', cardinality(finding_ids),
-                -- An event has its bound; the line itself holds them all.
-                'acknowledged', to_jsonb(finding_ids[1:1000])))) AS r;
-    INSERT INTO public.lockdowns (id, lockdown_id, action, actor, key_id, request_id, reason,
-                                  findings, security_event_id)
-    VALUES (line, lockdown_id, action, actor, key_id, request_id, reason, to_jsonb(finding_ids),
-            event_id);
-    IF action = 'LIFTED' THEN
-        INSERT INTO public.acknowledged_findings (finding_id, lifted_by)
-        SELECT DISTINCT finding_id, line FROM unnest(finding_ids) AS f (finding_id)
-        ON CONFLICT DO NOTHING;
-    END IF;
+    INSERT INTO public.lockdowns AS l (id, lockdown_id, action, actor, key_id, request_id, reason,
+                                       findings)
+    VALUES (0, lockdown_id, action, actor, key_id, request_id, reason, to_jsonb(finding_ids))
+    RETURNING l.id INTO line;
     RETURN line;
 END
 $$;
@@ -324,13 +400,14 @@ CREATE FUNCTION public.ledger_request_lift(
     RETURNS TABLE (request_id bigint, expires_at timestamptz)
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
+    SET lock_timeout = '60s'
 AS $$
 #variable_conflict use_variable
 DECLARE
     lockdown record;
     admin text;
 BEGIN
-    PERFORM public.ledger_begin_append('{}');
+    LOCK TABLE public.ledger_lock IN EXCLUSIVE MODE;
     SELECT * INTO lockdown FROM public.ledger_lockdown();
     IF NOT FOUND THEN
         RAISE EXCEPTION 'NTF-001: the ledger is not locked down' USING ERRCODE = 'no_data_found';
@@ -338,7 +415,7 @@ BEGIN
     admin := public.ledger_lifting_key(key_id, secret, lockdown.since);
     request_id := public.ledger_add_lockdown_line(
         lockdown.lockdown_id, 'LIFT_REQUESTED', admin, key_id, NULL, reason,
-        coalesce(finding_ids, '{}'), 'LOCKDOWN_LIFT_REQUESTED');
+        coalesce(finding_ids, '{}'));
     SELECT l.at + interval '15 min' INTO STRICT expires_at
     FROM public.lockdowns AS l WHERE l.id = request_id;
     RETURN NEXT;
@@ -350,6 +427,7 @@ CREATE FUNCTION public.ledger_confirm_lift(key_id text, secret bytea, request_id
     RETURNS bigint
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
+    SET lock_timeout = '60s'
 AS $$
 #variable_conflict use_variable
 DECLARE
@@ -357,7 +435,7 @@ DECLARE
     request record;
     admin text;
 BEGIN
-    PERFORM public.ledger_begin_append('{}');
+    LOCK TABLE public.ledger_lock IN EXCLUSIVE MODE;
     SELECT * INTO lockdown FROM public.ledger_lockdown();
     IF NOT FOUND THEN
         RAISE EXCEPTION 'NTF-001: the ledger is not locked down' USING ERRCODE = 'no_data_found';
@@ -388,7 +466,7 @@ BEGIN
     END IF;
     PERFORM public.ledger_add_lockdown_line(
         lockdown.lockdown_id, 'LIFTED', admin, key_id, request_id, request.reason,
-        request.finding_ids, 'LOCKDOWN_LIFTED');
+        request.finding_ids);
     RETURN lockdown.lockdown_id;
 END
 $$;
@@ -398,31 +476,32 @@ $$;
 CREATE FUNCTION public.ledger_lift_as_owner(reason text, finding_ids text[]) RETURNS bigint
     LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp
+    SET lock_timeout = '60s'
 AS $$
 DECLARE
     lockdown record;
 BEGIN
-    PERFORM public.ledger_begin_append('{}');
+    LOCK TABLE public.ledger_lock IN EXCLUSIVE MODE;
     SELECT * INTO lockdown FROM public.ledger_lockdown();
     IF NOT FOUND THEN
         RAISE EXCEPTION 'NTF-001: the ledger is not locked down' USING ERRCODE = 'no_data_found';
     END IF;
     PERFORM public.ledger_add_lockdown_line(
         lockdown.lockdown_id, 'LIFTED', session_user, NULL, NULL, reason,
-        coalesce(finding_ids, '{}'), 'LOCKDOWN_LIFTED_BY_OWNER');
+        coalesce(finding_ids, '{}'));
     RETURN lockdown.lockdown_id;
 END
 $$;
 
--- How many refused attempts of each code are on record. A crash of the server can move a sequence
--- ahead by up to 32, so the numbers are upper bounds; that there was an attempt is certain.
+-- How many refused attempts of each code are on record. After a crash of the server a sequence that
+-- had moved stands up to 32 ahead, so the numbers are upper bounds.
 CREATE TABLE public.recorded_refusals (
     -- AUD-002, …
     code varchar(10) NOT NULL,
     -- The sequence's value that the event tells.
     total bigint NOT NULL,
     security_event_id bigint NOT NULL,
-    CONSTRAINT recorded_refusals_pkey PRIMARY KEY (code, total),
+    CONSTRAINT recorded_refusals_pkey PRIMARY KEY (code, security_event_id),
     CONSTRAINT recorded_refusals_code_known CHECK (code::text ~ '^AUD-[0-9]{3}$')
 );
 CALL public.ledger_guard_table('public.recorded_refusals');
@@ -430,7 +509,38 @@ REVOKE ALL ON public.recorded_refusals FROM PUBLIC;
 REVOKE UPDATE, DELETE, TRUNCATE ON public.recorded_refusals FROM ledger_owner;
 GRANT SELECT ON public.recorded_refusals TO app_trading, ledger_auditor;
 
--- Refused attempts since the last look: code, and how often each code was refused in all.
+-- BEFORE INSERT on recorded_refusals: nobody puts more on record than there was, which would hide
+-- what comes.
+CREATE FUNCTION public.ledger_check_refusal() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF (NEW.total <= (SELECT coalesce(s.last_value, 0) FROM pg_sequences AS s
+                      WHERE s.schemaname = 'public'
+                        AND s.sequencename = 'ledger_refused_aud_' || right(NEW.code, 3)))
+       IS NOT TRUE
+    THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'AU011',
+            MESSAGE = 'AUD-011: so many attempts were not refused';
+    END IF;
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER ledger_check_refusal BEFORE INSERT ON public.recorded_refusals
+    FOR EACH ROW EXECUTE FUNCTION public.ledger_check_refusal();
+ALTER TABLE public.recorded_refusals ENABLE ALWAYS TRIGGER ledger_check_refusal;
+
+-- Only nextval() moves them, also for their owner.
+REVOKE UPDATE ON SEQUENCE
+    public.ledger_refused_aud_002, public.ledger_refused_aud_003, public.ledger_refused_aud_004,
+    public.ledger_refused_aud_005, public.ledger_refused_aud_006, public.ledger_refused_aud_007,
+    public.ledger_refused_aud_010
+    FROM ledger_owner;
+
+-- Refused attempts since the last look: code, and how often each code was refused in all. Less than
+-- nothing where somebody has set a sequence back.
 CREATE FUNCTION public.ledger_new_refusals()
     RETURNS TABLE (code text, attempts bigint, total bigint)
     LANGUAGE sql VOLATILE
@@ -439,11 +549,12 @@ AS $$
     SELECT moved.code, moved.total - coalesce(before.total, 0), moved.total
     FROM (SELECT 'AUD-' || right(s.sequencename, 3) AS code, coalesce(s.last_value, 0) AS total
           FROM pg_sequences AS s
-          WHERE s.schemaname = 'public' AND starts_with(s.sequencename::text, 'ledger_refused_aud_')) AS moved
+          WHERE s.schemaname = 'public'
+            AND starts_with(s.sequencename::text, 'ledger_refused_aud_')) AS moved
     LEFT JOIN LATERAL (
         SELECT r.total FROM public.recorded_refusals AS r
-        WHERE r.code = moved.code ORDER BY r.total DESC LIMIT 1) AS before ON true
-    WHERE moved.total > coalesce(before.total, 0)
+        WHERE r.code = moved.code ORDER BY r.security_event_id DESC LIMIT 1) AS before ON true
+    WHERE moved.total <> coalesce(before.total, 0)
     ORDER BY moved.code
 $$;
 
@@ -474,6 +585,46 @@ BEGIN
         events := events + 1;
     END LOOP;
     RETURN events;
+END
+$$;
+
+-- As in 0003, and: also who has held the lock for half a minute at work, and who holds a stronger one.
+CREATE OR REPLACE FUNCTION public.ledger_end_idle_lock_holders()
+    RETURNS TABLE (pid integer, login name, client inet, application text)
+    LANGUAGE sql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH holders AS MATERIALIZED (
+        SELECT held.pid, activity.usename, activity.client_addr, activity.application_name
+        FROM pg_locks AS held
+        JOIN pg_stat_activity AS activity ON activity.pid = held.pid
+        JOIN pg_roles AS role ON role.oid = activity.usesysid AND NOT role.rolsuper
+        WHERE held.locktype = 'relation'
+          AND held.relation = 'public.ledger_lock'::regclass
+          AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+          AND held.mode IN ('ExclusiveLock', 'AccessExclusiveLock') AND held.granted
+          AND (activity.state IN ('idle in transaction', 'idle in transaction (aborted)')
+               AND activity.state_change < clock_timestamp() - interval '5 s'
+               OR activity.xact_start < clock_timestamp() - interval '30 s'))
+    SELECT * FROM holders WHERE pg_terminate_backend(pid, 0)
+$$;
+
+-- As in 0003, but: what is too deep or too long to be compared is no verdict, since the hash covers
+-- the text; and nine bytes such as 1e131071 print as 131 kB, so numbers of large exponents are
+-- compared by value alone.
+CREATE OR REPLACE FUNCTION public.ledger_document_matches(original text, document jsonb)
+    RETURNS boolean
+    LANGUAGE plpgsql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF document IS DISTINCT FROM original::jsonb THEN
+        RETURN false;
+    END IF;
+    RETURN original ~ '[eE][+-]?[0-9]{4}'
+        OR document::text IS NOT DISTINCT FROM original::jsonb::text;
+EXCEPTION
+    WHEN program_limit_exceeded THEN RETURN NULL;
+    WHEN data_exception THEN RETURN false;
 END
 $$;
 

@@ -483,8 +483,19 @@ COMMENT ON CONSTRAINT lockdowns_action_known ON public.lockdowns IS
 COMMENT ON CONSTRAINT lockdowns_event_recorded ON public.lockdowns IS
     'Whatever is done to end a lockdown is on record in security_events; only entering one may '
     'fail to be.';
+COMMENT ON CONSTRAINT lockdowns_findings_size ON public.lockdowns IS
+    'findings has at most 16 MiB as text.';
 COMMENT ON CONSTRAINT lockdowns_reason_size ON public.lockdowns IS
     'reason has at most 64 KiB in UTF-8.';
+
+COMMENT ON TRIGGER ledger_stamp_lockdown ON public.lockdowns IS
+    'Gives a line its number, time and security event, whoever inserts it.';
+COMMENT ON TRIGGER ledger_acknowledge ON public.lockdowns IS
+    'Enters what a lift acknowledges into acknowledged_findings.';
+COMMENT ON TRIGGER ledger_guard_acknowledged ON public.acknowledged_findings IS
+    'Findings are acknowledged by a lift alone (AUD-011).';
+COMMENT ON TRIGGER ledger_check_refusal ON public.recorded_refusals IS
+    'No more attempts are on record than were refused (AUD-011).';
 
 COMMENT ON TABLE public.acknowledged_findings IS
     'Findings that were acknowledged when a lockdown was lifted: listed for ever, and no cause '
@@ -752,7 +763,7 @@ COMMENT ON FUNCTION public.ledger_lifting_key(text, bytea, timestamptz) IS
     'The name of an admin key that may lift a lockdown: its secret is right, it is not revoked, '
     'and it is older than the lockdown (SEC-006). For the functions that lift.';
 COMMENT ON FUNCTION public.ledger_add_lockdown_line(
-    bigint, text, text, text, bigint, text, text[], text) IS
+    bigint, text, text, text, bigint, text, text[]) IS
     'Writes one more line of the lockdown in force, with its event. For the functions that lift.';
 COMMENT ON FUNCTION public.ledger_new_refusals() IS
     'Refused attempts since they were last recorded: for each code how many, and how often it '
@@ -769,6 +780,14 @@ COMMENT ON FUNCTION public.ledger_enter_rows() IS
     'Trigger on every chain, after an INSERT: the new rows follow the row before them in id, '
     'link and time (AUD-011), and no lockdown stops them (AUD-009); then they are entered into '
     'ledger_log.';
+COMMENT ON FUNCTION public.ledger_stamp_lockdown() IS
+    'Gives a line of lockdowns its number, time and security event. Nobody may execute it.';
+COMMENT ON FUNCTION public.ledger_acknowledge() IS
+    'Enters what a lift acknowledges into acknowledged_findings. Nobody may execute it.';
+COMMENT ON FUNCTION public.ledger_guard_acknowledged() IS
+    'Refuses findings that no lift acknowledges (AUD-011). Nobody may execute it.';
+COMMENT ON FUNCTION public.ledger_check_refusal() IS
+    'Refuses a record of more attempts than were refused (AUD-011). Nobody may execute it.';
 COMMENT ON FUNCTION public.ledger_guard_log() IS
     'Trigger on ledger_log, before an INSERT: only the append trigger inserts (AUD-011).';
 COMMENT ON FUNCTION public.ledger_refuse_change() IS

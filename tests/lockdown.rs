@@ -65,7 +65,8 @@ async fn lift_whole(server: &Server, [alice, bob]: &[String; 2]) {
 }
 
 async fn check(ledger: &TestLedger) -> Verdict {
-    let done = run_check(&ledger.app(), CheckScope::Ledger, Clock::system(), &mut Quiet).await;
+    let done =
+        run_check(&ledger.app(), CheckScope::Ledger, Clock::system(), &mut Quiet::default()).await;
     done.unwrap().expect("no other check runs").report.verdict()
 }
 
@@ -176,7 +177,8 @@ async fn what_is_acknowledged_stays_listed_and_a_new_finding_locks_again() {
     lift_whole(&server, &keys).await;
     assert_eq!(server.deliver(BODY.as_bytes()).await.status, 201);
 
-    let done = run_check(&ledger.app(), CheckScope::Ledger, Clock::system(), &mut Quiet).await;
+    let done =
+        run_check(&ledger.app(), CheckScope::Ledger, Clock::system(), &mut Quiet::default()).await;
     let done = done.unwrap().unwrap();
     assert!(done.lockdown.is_none());
     let signals = &done.report.chains[0];

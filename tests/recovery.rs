@@ -54,7 +54,8 @@ impl Beside {
 }
 
 async fn check(ledger: &TestLedger) -> CheckDone {
-    let done = run_check(&ledger.app(), Scope::Ledger, Clock::system(), &mut Quiet).await;
+    let done =
+        run_check(&ledger.app(), Scope::Ledger, Clock::system(), &mut Quiet::default()).await;
     done.unwrap().expect("no other check runs")
 }
 
@@ -95,7 +96,8 @@ async fn look_elsewhere(ledger: &TestLedger, dump: &str) -> BTreeSet<String> {
     let connect = format!("GRANT CONNECT ON DATABASE {name} TO ledger_auditor");
     run(&mut connect_with(&evidence.options).await, &connect).await;
     let auditor = database(&evidence.options.clone().username("ledger_auditor"));
-    let report = verify(&auditor, Scope::Ledger, Clock::system().new_id(), &mut Quiet).await;
+    let report =
+        verify(&auditor, Scope::Ledger, Clock::system().new_id(), &mut Quiet::default()).await;
     let report = report.unwrap();
     assert_eq!(report.verdict(), Verdict::Tampered);
     assert_eq!(evidence.fetch::<i64>("SELECT count(*) FROM public.signals").await, i64::from(ROWS));

@@ -470,6 +470,12 @@ BEGIN
                       WHERE k.kind = d.kind AND k.identity = d.identity
                         AND k.definition IS NOT DISTINCT FROM d.found)
     LIMIT 1;
+    -- Where a sequence stands is no definition; but what counts refused attempts is set by nobody.
+    IF NOT FOUND AND TG_TAG = 'ALTER SEQUENCE' THEN
+        SELECT 'sequence', c.object_identity INTO changed
+        FROM pg_event_trigger_ddl_commands() AS c
+        WHERE starts_with(c.object_identity, 'public.ledger_refused_') LIMIT 1;
+    END IF;
     IF NOT FOUND THEN
         -- What this command put right must not be changed again under the old excuse.
         IF EXISTS (SELECT FROM ledger_guard.known_drift) THEN

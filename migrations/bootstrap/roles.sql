@@ -51,17 +51,22 @@ DECLARE
 BEGIN
     -- The owner's watcher ends a session that sits idle on the ledger's lock.
     GRANT pg_signal_backend, pg_read_all_stats TO ledger_owner;
-    -- Large objects are storage outside every guard; ending sessions stops the ledger.
+    -- Large objects are storage outside every guard; ending sessions stops the ledger, and so do
+    -- advisory locks, of which one session can take so many that the server has no room for others.
     FOR callable IN
         SELECT oid::pg_catalog.regprocedure AS signature
         FROM pg_catalog.pg_proc
         WHERE pronamespace = 'pg_catalog'::pg_catalog.regnamespace
-          AND proname IN ('lo_creat', 'lo_create', 'lo_from_bytea', 'lo_import', 'lo_export',
-                          'lo_open', 'lo_put', 'lo_truncate', 'lo_truncate64', 'lo_unlink',
-                          'lowrite', 'pg_terminate_backend', 'pg_cancel_backend')
+          AND (proname LIKE 'pg%advisory%' OR proname IN (
+                  'lo_creat', 'lo_create', 'lo_from_bytea', 'lo_import', 'lo_export', 'lo_open',
+                  'lo_put', 'lo_truncate', 'lo_truncate64', 'lo_unlink', 'lowrite',
+                  'pg_terminate_backend', 'pg_cancel_backend'))
     LOOP
         EXECUTE pg_catalog.format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', callable.signature);
     END LOOP;
     GRANT EXECUTE ON FUNCTION pg_catalog.pg_terminate_backend(integer, bigint) TO ledger_owner;
+    -- What runs the migrations where there is no superuser locks by these.
+    GRANT EXECUTE ON FUNCTION pg_catalog.pg_advisory_lock(bigint),
+        pg_catalog.pg_advisory_unlock(bigint) TO ledger_owner;
 END
 $server$;

@@ -154,8 +154,9 @@ fn print(report: &Report) {
             report.run_id
         ),
         Verdict::GuardDrift => format!(
-            "\nGUARD DRIFT: {rows} rows are what was recorded, but guards are not as the migrations \
+            "\nGUARD DRIFT: {rows} rows are what was recorded{}, but guards are not as the migrations \
              made them; the findings are in integrity_checks under run {}.",
+            if report.acknowledged() > 0 { " but for what is acknowledged" } else { "" },
             report.run_id
         ),
         Verdict::Unfinished => {

@@ -108,7 +108,7 @@ pub(super) async fn check(
 ) -> Result<(StatusCode, Json<CheckAnswer>), Problem> {
     // On a task of its own: who hangs up does not end a check half-way.
     let checked = tokio::spawn(async move {
-        run_check(&service.database, Scope::Ledger, service.clock, &mut Quiet).await
+        run_check(&service.database, Scope::Ledger, service.clock, &mut Quiet::default()).await
     });
     let internal = |_| Problem::new(Code::Internal, "the check could not be run");
     let Some(done) = checked.await.map_err(internal)?? else {

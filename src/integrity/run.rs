@@ -8,6 +8,7 @@ use super::verify::{ChainReport, Progress, Report, Scope, Verdict, listed_json, 
 use crate::appender::append_alone;
 use crate::chains::security_events::{EventType, NewSecurityEvent};
 use crate::clock::Clock;
+use crate::store::append::AppendConnection;
 use crate::store::checks::insert_checks;
 use crate::store::guards::remember_drift;
 use crate::store::lockdown::{Entered, enter_lockdown};
@@ -64,7 +65,7 @@ async fn lock_down(
     });
     let findings = if count == 1 { "finding" } else { "findings" };
     let reason = format!("check {}: {count} {findings}{first}", report.run_id);
-    match enter_lockdown(database, &reason, &new.into(), database.user()).await {
+    match enter_at_last(database, &reason, &new.into()).await {
         Ok(entered) => {
             if entered.is_new {
                 tracing::error!(lockdown = entered.id, reason, "AUD-009: L6 lockdown");
@@ -74,6 +75,30 @@ async fn lock_down(
         Err(error) => {
             notes.push(format!("the ledger could not be locked down: {error}"));
             None
+        }
+    }
+}
+
+/// Enters the lockdown, also where somebody holds the ledger's lock for as long as he can.
+async fn enter_at_last(
+    database: &Database,
+    reason: &str,
+    findings: &Json,
+) -> Result<Entered, StoreError> {
+    const TRIES: u32 = 3;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match enter_lockdown(database, reason, findings, database.user()).await {
+            Err(error) if error.is_lock_timeout() && tries < TRIES => {
+                tracing::error!(%error, "the ledger's lock is held: ending who holds it");
+                let mut connection = AppendConnection::connect(database).await?;
+                for holder in connection.end_idle_lock_holders().await? {
+                    tracing::error!(holder, "ended a session that held the ledger's lock");
+                }
+                connection.close().await;
+            }
+            entered => return entered,
         }
     }
 }

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::guards::{GUARDS, check_guards};
 use crate::chains::IN_LEDGER;
-use crate::store::checks::CheckRecord;
+use crate::store::checks::{CheckRecord, FULL};
 use crate::store::read::{Piece, Snapshot};
 use crate::store::{Database, StoreError};
 
@@ -57,6 +57,8 @@ pub struct ListedFinding {
 pub struct Report {
     /// Names the run in `integrity_checks`.
     pub run_id: Uuid,
+    /// `full`, or `chain` for one chain and what the log says of it.
+    pub kind: &'static str,
     /// A report for each chain checked, one for the log, and one for the guards.
     pub chains: Vec<ChainReport>,
     /// What is known not to be checked, and no finding.
@@ -151,7 +153,7 @@ impl Report {
             .map(|chain| CheckRecord {
                 run_id: self.run_id,
                 chain: chain.chain.to_owned(),
-                kind: "full",
+                kind: self.kind,
                 range: (chain.expected_rows > 0 && chain.chain != GUARDS)
                     .then(|| (first(chain), chain.expected_rows - 1 + first(chain))),
                 expected_count: chain.expected_rows,
@@ -258,7 +260,8 @@ pub async fn verify(
     if matches!(scope, Scope::Ledger) {
         reports.push(report_guards(database, progress, &mut notes).await);
     }
-    Ok(Report { run_id, chains: reports, notes, duration: started.elapsed() })
+    let kind = if matches!(scope, Scope::Ledger) { FULL } else { "chain" };
+    Ok(Report { run_id, kind, chains: reports, notes, duration: started.elapsed() })
 }
 
 async fn report_guards(
@@ -362,6 +365,7 @@ impl Run<'_> {
             if rows.is_whole && rows.last_missing > report.expected_rows {
                 let first = RowId(report.expected_rows + 1);
                 findings.push(missing_rows(report.chain, first, RowId(rows.last_missing)));
+                self.chains[rows.at].expected_rows = rows.last_missing;
                 self.found(&mut findings);
             }
         }
@@ -396,13 +400,13 @@ impl Run<'_> {
 
     async fn check_documents(&mut self, snapshot: &Snapshot, chains: &[&'static Chain]) {
         for (at, chain) in chains.iter().enumerate() {
-            let found = |id, column| {
+            let found = |id, column, holds: &str| {
                 let finding = Finding {
                     kind: FindingKind::Document,
                     chain: chain.name.to_owned(),
                     id: Some(id),
                     leaf_index: None,
-                    detail: format!("{column} does not equal {column}_text"),
+                    detail: format!("{column} does not equal {column}_text (it hashes to {holds})"),
                 };
                 self.found(&mut vec![finding]);
             };
@@ -417,13 +421,13 @@ impl Run<'_> {
     /// Foreign keys do not hold for whoever switches them off.
     async fn check_references(&mut self, snapshot: &Snapshot, chains: &[&'static Chain]) {
         for (at, chain) in chains.iter().enumerate() {
-            let found = |id, column, target| {
+            let found = |id, column, value: &str, target| {
                 let finding = Finding {
                     kind: FindingKind::Content,
                     chain: chain.name.to_owned(),
                     id: Some(id),
                     leaf_index: None,
-                    detail: format!("{column} names no row of {target}"),
+                    detail: format!("{column} {value} names no row of {target}"),
                 };
                 self.found(&mut vec![finding]);
             };

@@ -78,21 +78,28 @@ async fn check_on_alarm(watched: Watched) {
     }
 }
 
-/// Nobody watches a check of the service's own: what it finds is on record.
-#[derive(Debug)]
-pub struct Quiet;
+/// Findings of a check that the service logs; all are on record.
+const LOGGED_FINDINGS: u32 = 20;
+
+/// Nobody watches a check of the service's own.
+#[derive(Debug, Default)]
+pub struct Quiet {
+    logged: u32,
+}
 
 impl Progress for Quiet {
     fn compared(&mut self, _: u64, _: u64) {}
     fn found(&mut self, finding: &Finding, acknowledged: bool) {
-        if !acknowledged {
+        if !acknowledged && self.logged < LOGGED_FINDINGS {
+            self.logged += 1;
             tracing::error!(%finding, "the ledger does not add up");
         }
     }
 }
 
 async fn check(watched: &Watched) {
-    let checked = run_check(&watched.database, Scope::Ledger, watched.clock, &mut Quiet).await;
+    let checked =
+        run_check(&watched.database, Scope::Ledger, watched.clock, &mut Quiet::default()).await;
     let verdict = match checked {
         Ok(None) => return,
         Ok(Some(done)) => {

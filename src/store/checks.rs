@@ -13,6 +13,11 @@ use super::pool::Pool;
 use super::{Database, InStatement, StoreError};
 use crate::chains::as_rfc3339;
 
+/// The kind of a check of the whole ledger.
+pub const FULL: &str = "full";
+/// A check that could not finish is tried again after this time at the latest.
+const TRY_AGAIN: Duration = Duration::from_mins(5);
+
 /// One line of `integrity_checks`.
 #[derive(Clone, Debug)]
 pub struct CheckRecord {
@@ -20,7 +25,7 @@ pub struct CheckRecord {
     pub run_id: Uuid,
     /// A chain's name, or `ledger_log`.
     pub chain: String,
-    /// `full`, or `range`.
+    /// [`FULL`], or `chain`.
     pub kind: &'static str,
     /// First and last id that the check covers, if there is any.
     pub range: Option<(i64, i64)>,
@@ -82,7 +87,7 @@ pub struct StoredCheck {
     pub run_id: Uuid,
     /// A chain's name, or `ledger_log`.
     pub chain: String,
-    /// `full`, or `range`.
+    /// `full`, or `chain` for one chain and what the log says of it.
     pub kind: String,
     /// First id (leaf index for the log) that the check covers; null where it had none.
     #[schema(required)]
@@ -145,28 +150,48 @@ pub async fn last_checks(pool: &Pool) -> Result<Vec<StoredCheck>, StoreError> {
     let statement = format!(
         "/* last_checks */ SELECT {STORED_CHECK} FROM public.integrity_checks
          WHERE run_id = (SELECT last.run_id FROM public.integrity_checks AS last
-                         WHERE last.chain = $1 ORDER BY last.id DESC LIMIT 1)
+                         WHERE last.chain = $1 AND last.kind = $2
+                         ORDER BY last.id DESC LIMIT 1)
          ORDER BY id"
     );
     sqlx::query_as(AssertSqlSafe(statement))
         .bind(LOG_NAME)
+        .bind(FULL)
         .fetch_all(pool.get())
         .await
         .in_statement("last_checks")
 }
 
-/// Whether the last check of the whole ledger, by whomever, is longer ago than this.
+/// Whether the whole ledger is to be checked: where its last check that finished, by whomever, is
+/// longer ago than this, or found what should have locked the ledger and did not. One that just
+/// ended is not repeated at once, whatever came of it.
 pub async fn is_check_due(database: &Database, every: Duration) -> Result<bool, StoreError> {
     const STATEMENT: &str = "is_check_due";
     let mut connection = database.connect().await?;
     let due = sqlx::query_scalar(
         "/* is_check_due */
-         SELECT coalesce((
-             SELECT checked_at < pg_catalog.clock_timestamp() - $1 * interval '1 s'
-             FROM public.integrity_checks WHERE chain = $2 ORDER BY id DESC LIMIT 1), true)",
+         WITH runs AS (
+             SELECT c.run_id, c.checked_at, c.finished FROM public.integrity_checks AS c
+             WHERE c.chain = $3 AND c.kind = $4 ORDER BY c.id DESC LIMIT 20),
+         last AS (SELECT * FROM runs ORDER BY checked_at DESC LIMIT 1)
+         SELECT NOT EXISTS (
+                    SELECT FROM runs
+                    WHERE finished
+                      AND checked_at >= pg_catalog.clock_timestamp() - $1 * interval '1 s')
+                AND NOT EXISTS (
+                    SELECT FROM last
+                    WHERE checked_at >= pg_catalog.clock_timestamp() - $2 * interval '1 s')
+             OR NOT EXISTS (SELECT FROM public.ledger_lockdown())
+                AND EXISTS (
+                    SELECT FROM last
+                    JOIN public.integrity_checks AS c ON c.run_id = last.run_id
+                    WHERE c.chain <> 'guards'
+                      AND c.findings @> '[{\"acknowledged\": false}]')",
     )
     .bind(every.as_secs_f64())
+    .bind(every.min(TRY_AGAIN).as_secs_f64())
     .bind(LOG_NAME)
+    .bind(FULL)
     .fetch_one(&mut connection)
     .await
     .in_statement(STATEMENT)?;

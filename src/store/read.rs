@@ -153,36 +153,40 @@ impl Snapshot {
     }
 
     /// Runs `found` on each row whose generated document does not equal its text, with the
-    /// column's name.
+    /// column's name and a hash that stands for what the column holds.
     pub async fn find_changed_documents(
         &self,
         chain: &'static Chain,
-        mut found: impl FnMut(RowId, &'static str) + Send,
+        mut found: impl FnMut(RowId, &'static str, &str) + Send,
     ) -> Result<(), StoreError> {
         const STATEMENT: &str = "find_changed_documents";
         for column in chain.columns.iter().filter(|column| column.ty == ColumnType::Document) {
             let mut connection = self.reader().await?;
             let query = format!(
-                "/* find_changed_documents */ SELECT coalesce(id, 0) FROM public.{} AS t
-                 WHERE NOT public.ledger_document_matches(t.{}, t.{}) ORDER BY id",
+                "/* find_changed_documents */
+                 SELECT coalesce(id, 0),
+                        coalesce(pg_catalog.jsonb_hash_extended(t.{1}, 0)::text, 'NULL')
+                 FROM public.{0} AS t
+                 WHERE NOT public.ledger_document_matches(t.{2}, t.{1}) ORDER BY id",
                 chain.name,
-                column.stored_name(),
-                column.name
+                column.name,
+                column.stored_name()
             );
-            let mut ids = sqlx::query_scalar::<_, i64>(AssertSqlSafe(query)).fetch(&mut connection);
-            while let Some(id) = ids.try_next().await.in_statement(STATEMENT)? {
-                found(RowId(id), column.name);
+            let mut rows =
+                sqlx::query_as::<_, (i64, String)>(AssertSqlSafe(query)).fetch(&mut connection);
+            while let Some((id, holds)) = rows.try_next().await.in_statement(STATEMENT)? {
+                found(RowId(id), column.name, &holds);
             }
         }
         Ok(())
     }
 
-    /// Runs `found` on each row that names one that is not there, with the column and the chain that
-    /// it names.
+    /// Runs `found` on each row that names one that is not there, with the column, its value, and the
+    /// chain that it names.
     pub async fn find_orphans(
         &self,
         chain: &'static Chain,
-        mut found: impl FnMut(RowId, &'static str, &'static str) + Send,
+        mut found: impl FnMut(RowId, &'static str, &str, &'static str) + Send,
     ) -> Result<(), StoreError> {
         const STATEMENT: &str = "find_orphans";
         let Some((_, column, target, key)) = REFERENCES.iter().find(|(of, ..)| *of == chain.name)
@@ -191,15 +195,16 @@ impl Snapshot {
         };
         let mut connection = self.reader().await?;
         let query = format!(
-            "/* find_orphans */ SELECT coalesce(t.id, 0) FROM public.{} AS t
+            "/* find_orphans */ SELECT coalesce(t.id, 0), t.{column}::text FROM public.{} AS t
              WHERE t.{column} IS NOT NULL
                AND NOT EXISTS (SELECT FROM public.{target} AS o WHERE o.{key} = t.{column})
              ORDER BY t.id",
             chain.name
         );
-        let mut ids = sqlx::query_scalar::<_, i64>(AssertSqlSafe(query)).fetch(&mut connection);
-        while let Some(id) = ids.try_next().await.in_statement(STATEMENT)? {
-            found(RowId(id), column, target);
+        let mut rows =
+            sqlx::query_as::<_, (i64, String)>(AssertSqlSafe(query)).fetch(&mut connection);
+        while let Some((id, value)) = rows.try_next().await.in_statement(STATEMENT)? {
+            found(RowId(id), column, &value, target);
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::chain::Chain;
 use crate::hash::{LeafIndex, RowHash, RowId};
-use crate::row::{Value, row_hash_in};
+use crate::row::{Value, row_hash_in, write_json};
 
 /// The name that findings about the log as a whole carry in place of a chain's.
 pub const LOG_NAME: &str = "ledger_log";
@@ -195,14 +195,20 @@ impl ChainChecker {
         }
 
         match RowHash::from_hex(row.prev_hash) {
-            None => report(FindingKind::Content, "prev_hash is no hash".to_owned()),
+            None => report(
+                FindingKind::Content,
+                format!("prev_hash is no hash; {}", stored_state(self.chain, row)),
+            ),
             Some(prev) => match row_hash_in(self.chain, prev, row.values, &mut self.buffer) {
                 Ok(hash) if hash.to_hex() == *row.row_hash => {}
                 Ok(hash) => report(
                     FindingKind::Content,
                     format!("row_hash is {}, the columns hash to {hash}", shown(row.row_hash)),
                 ),
-                Err(error) => report(FindingKind::Content, error.to_string()),
+                Err(error) => report(
+                    FindingKind::Content,
+                    format!("{error}; {}", stored_state(self.chain, row)),
+                ),
             },
         }
 
@@ -364,6 +370,15 @@ impl LogEntry {
             detail,
         }
     }
+}
+
+/// Stands for all that a row holds which has no hash of its own: a further change of it is another
+/// finding.
+fn stored_state(chain: &Chain, row: &StoredRow<'_>) -> String {
+    let mut state = Vec::new();
+    let hashes = [row.prev_hash, row.row_hash].map(String::from_utf8_lossy);
+    write_json(chain, row.values, (&hashes[0], &hashes[1]), None, &mut state);
+    format!("the row as it is stored has the SHA-256 {}", hex::encode(Sha256::digest(state)))
 }
 
 /// A stored hash as people see it, whatever the column holds. A finding names what it found, so that
