@@ -22,25 +22,39 @@ mod rights;
 #[path = "guards/rows.rs"]
 mod rows;
 
-use audit_ledger::chains::{IN_LEDGER, NewRow};
+use audit_ledger::chains::{IN_LEDGER, Identity, NewRow};
 use audit_ledger::store::checks::{CheckRecord, insert_checks};
-use common::builders::{delivery, event, signal};
-use common::{TestLedger, soon};
+use common::builders::{one_of_each, order, signal};
+use common::{TestLedger, refused, run, soon};
 
 /// Every table whose rows never change.
-const TABLES: [&str; 5] =
-    ["signals", "security_events", "quarantined_deliveries", "ledger_log", "integrity_checks"];
+const TABLES: [&str; 12] = [
+    "signals",
+    "ai_debates",
+    "order_execution",
+    "order_events",
+    "security_events",
+    "quarantined_deliveries",
+    "ledger_log",
+    "integrity_checks",
+    "idempotency_keys",
+    "lockdowns",
+    "acknowledged_findings",
+    "recorded_refusals",
+];
+
+/// The number of chains.
+const CHAINS: usize = IN_LEDGER.len();
 
 /// A ledger with so many rows in every chain, interleaved in the log.
 async fn ledger_with(rows: u32) -> TestLedger {
     let ledger = TestLedger::new().await;
     let appender = ledger.appender();
     for n in 1..=rows {
-        for row in [NewRow::from(signal(n)), event(n).into(), delivery(n).into()] {
+        for row in one_of_each(n) {
             appender.append(row, soon()).await.unwrap();
         }
     }
-    assert_eq!(IN_LEDGER.len(), 3, "a new chain gets its rows here");
     ledger
 }
 
@@ -61,9 +75,31 @@ fn check_record() -> CheckRecord {
     }
 }
 
-/// A row in every table.
+/// How many rows the chains of [`ledger_with_rows_everywhere`] have.
+const ROWS_EVERYWHERE: usize = 2 * CHAINS + 5;
+
+/// A row in every table: beside those of the chains and of a check, an order that was sent with a
+/// key, a lockdown that was entered and lifted, and an attempt that was refused and recorded.
 async fn ledger_with_rows_everywhere() -> TestLedger {
     let ledger = ledger_with(2).await;
     insert_checks(&ledger.app(), &[check_record()]).await.unwrap();
+    let signal = signal(3);
+    let mut keyed = order(3, signal.correlation_id);
+    keyed.identity = Identity::Request {
+        recorded_by: "executor".to_owned(),
+        key: "k-1".to_owned(),
+        content: [7; 32],
+    };
+    let appender = ledger.appender();
+    for row in [NewRow::from(signal), keyed] {
+        appender.append(row, soon()).await.unwrap();
+    }
+    let mut app = ledger.connect_app().await;
+    run(&mut app, "SELECT public.ledger_enter_lockdown('a test', '[]', 'tests')").await;
+    let lift = "SELECT public.ledger_lift_as_owner('over', ARRAY[repeat('0', 64)])";
+    run(&mut ledger.connect_owner().await, lift).await;
+    let attempt = "DELETE FROM public.ledger_log";
+    assert_eq!(refused(&mut ledger.connect_superuser().await, attempt).await, "AU010");
+    run(&mut app, "SELECT public.ledger_record_refusals()").await;
     ledger
 }

@@ -3,27 +3,34 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use audit_ledger::appender::BatchSettings;
-use audit_ledger::chains::{IN_LEDGER, NewRow, Receipt};
+use audit_ledger::appender::{Appender, BatchSettings};
+use audit_ledger::chains::{IN_LEDGER, Receipt};
 use audit_ledger::clock::Clock;
 use futures_util::future::join_all;
 
-use crate::common::builders::{delivery, event, signal, signal_of};
+use crate::common::builders::{one_of_each, order_event, signal_of};
 use crate::common::{TestLedger, attempt, fetch, run, soon, sqlstate};
 use crate::{assert_stored, plain, recorded};
 
-fn row_of_any_chain(n: u32) -> NewRow {
-    match n % 3 {
-        0 => signal(n).into(),
-        1 => delivery(n).into(),
-        _ => event(n).into(),
+/// Appends a row to every chain, one after the other; the event is that of the order before it.
+async fn append_one_of_each(appender: &Appender, n: u32) -> Vec<Receipt> {
+    let mut receipts: Vec<Receipt> = Vec::new();
+    for mut row in one_of_each(n) {
+        if row.chain.name == "order_events" {
+            row = order_event(n, receipts.last().expect("the order").id.0);
+        }
+        receipts.push(recorded(appender.append(row, soon()).await));
     }
+    receipts
 }
+
+/// Rows that [`append_one_of_each`] appends.
+const OF_EACH: u32 = IN_LEDGER.len() as u32;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixty_four_clients_share_one_writer() {
     const CLIENTS: u32 = 64;
-    const ROWS: u32 = 18;
+    const ROWS: u32 = 3;
     let ledger = TestLedger::new().await;
     let appender = ledger.appender();
     let clients = (0..CLIENTS).map(|client| {
@@ -31,7 +38,7 @@ async fn sixty_four_clients_share_one_writer() {
         tokio::spawn(async move {
             let mut receipts = Vec::new();
             for n in client * ROWS..(client + 1) * ROWS {
-                receipts.push(recorded(appender.append(row_of_any_chain(n), soon()).await));
+                receipts.extend(append_one_of_each(&appender, n).await);
             }
             receipts
         })
@@ -41,23 +48,23 @@ async fn sixty_four_clients_share_one_writer() {
     drop(appender);
 
     let leaves: BTreeSet<_> = receipts.iter().map(|receipt| receipt.leaf_index.0).collect();
-    assert!(leaves.into_iter().eq(0..u64::from(CLIENTS * ROWS)));
+    assert!(leaves.into_iter().eq(0..u64::from(CLIENTS * ROWS * OF_EACH)));
     for chain in IN_LEDGER {
         let of_chain = receipts.iter().filter(|receipt| receipt.chain == chain.name);
         let ids: BTreeSet<_> = of_chain.map(|receipt| receipt.id.0).collect();
-        assert!(ids.into_iter().eq(1..=i64::from(CLIENTS * ROWS / 3)));
+        assert!(ids.into_iter().eq(1..=i64::from(CLIENTS * ROWS)));
     }
     let mut app = ledger.connect_app().await;
     for receipt in &receipts {
         assert_stored(&mut app, receipt).await;
     }
-    assert_eq!(ledger.finish().await, (CLIENTS * ROWS) as usize);
+    assert_eq!(ledger.finish().await, (CLIENTS * ROWS * OF_EACH) as usize);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_writers_and_plain_sql_take_turns() {
     const CLIENTS: u32 = 12;
-    const ROWS: u32 = 20;
+    const ROWS: u32 = 4;
     const PLAIN_ROWS: u32 = 60;
     let ledger = TestLedger::new().await;
     let small = BatchSettings { size: 5, delay: Duration::ZERO };
@@ -67,7 +74,7 @@ async fn two_writers_and_plain_sql_take_turns() {
         let appender = writers[client as usize % 2].clone();
         tasks.push(tokio::spawn(async move {
             for n in client * ROWS..(client + 1) * ROWS {
-                recorded(appender.append(row_of_any_chain(n), soon()).await);
+                append_one_of_each(&appender, n).await;
             }
         }));
     }
@@ -90,7 +97,7 @@ async fn two_writers_and_plain_sql_take_turns() {
         task.await.unwrap();
     }
     drop(writers);
-    assert_eq!(ledger.finish().await, (CLIENTS * ROWS + 3 * PLAIN_ROWS) as usize);
+    assert_eq!(ledger.finish().await, (CLIENTS * ROWS * OF_EACH + 3 * PLAIN_ROWS) as usize);
 }
 
 const CANNOT_SERIALIZE: &str = "40001";

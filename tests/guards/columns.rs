@@ -3,12 +3,15 @@
 
 use audit_ledger::chains::IN_LEDGER;
 use audit_ledger::integrity::verify::Verdict;
+use ledger_verifier::chain::{
+    AI_DEBATES, ORDER_EVENTS, ORDER_EXECUTION, QUARANTINED_DELIVERIES, SECURITY_EVENTS, SIGNALS,
+};
 use ledger_verifier::{Chain, ColumnType};
 use sqlx::postgres::PgConnection;
 
 use crate::checks::{Spelt, check, check_in_sql, check_one_in_sql, findings};
 use crate::common::{TestLedger, attempt, read_back, run};
-use crate::ledger_with;
+use crate::{CHAINS, ledger_with};
 
 pub(crate) const ROWS: u32 = 5;
 /// The row that is changed.
@@ -94,10 +97,11 @@ impl Unguarded {
     pub(crate) async fn finish(mut self) {
         assert_eq!(findings(&check(&self.ledger).await), []);
         for line in check_in_sql(&mut self.superuser).await {
-            let chains = if line.checked_chain == "ledger_log" { 3 } else { 1 };
-            assert_eq!((line.rows_checked, line.valid), (chains * i64::from(ROWS), Some(true)));
+            let chains = if line.checked_chain == "ledger_log" { CHAINS } else { 1 };
+            let rows = i64::try_from(chains).unwrap() * i64::from(ROWS);
+            assert_eq!((line.rows_checked, line.valid), (rows, Some(true)));
         }
-        assert_eq!(self.ledger.finish().await, 3 * ROWS as usize);
+        assert_eq!(self.ledger.finish().await, CHAINS * ROWS as usize);
     }
 }
 
@@ -105,34 +109,43 @@ pub(crate) fn spelt(chain: &Chain, id: i64, kind: &'static str) -> Spelt {
     (chain.name.to_owned(), Some(id), kind)
 }
 
+/// What a check says of the rows that name a row of this chain once that is not there any more: in
+/// [`ledger_with`] they have the same id.
+pub(crate) fn orphans(chain: &Chain, id: i64) -> Vec<Spelt> {
+    let naming: &[&Chain] = match chain.name {
+        "signals" => &[&AI_DEBATES, &ORDER_EXECUTION],
+        "order_execution" => &[&ORDER_EVENTS],
+        _ => &[],
+    };
+    naming.iter().map(|chain| spelt(chain, id, "content")).collect()
+}
+
 /// What a column of this type is changed to; `@` is what it holds.
-fn changes(ty: ColumnType) -> Vec<&'static str> {
-    match ty {
-        ColumnType::BigInt | ColumnType::Integer => vec!["@ + 1", "NULL"],
-        ColumnType::Boolean => vec!["NOT @", "NULL"],
-        ColumnType::Numeric { .. } => vec!["@ + 0.0000000001", "-@", "0", "'NaN'", "NULL"],
-        ColumnType::Text { .. } => {
-            vec![
-                "coalesce(@, '') || ' '",
-                "overlay(coalesce(@, 'x') PLACING 'É' FROM 1)",
-                "''",
-                "NULL",
-            ]
+fn changes(ty: ColumnType) -> Vec<String> {
+    let changes: &[&str] = match ty {
+        ColumnType::BigInt | ColumnType::Integer => &["coalesce(@, 1) + 1", "NULL"],
+        ColumnType::Boolean => &["NOT @", "NULL"],
+        ColumnType::Numeric { scale, .. } => {
+            let last_digit = format!("coalesce(@, 1) + 1e-{scale}");
+            return [&last_digit, "coalesce(-@, -1)", "0", "'NaN'", "NULL"]
+                .map(str::to_owned)
+                .into();
         }
-        ColumnType::Uuid => vec!["gen_random_uuid()", "NULL"],
-        ColumnType::Inet => vec!["'10.9.8.7'", "'::1'", "'10.0.0.0/8'", "NULL"],
+        ColumnType::Text { .. } => &[
+            "coalesce(@, '') || ' '",
+            "overlay(coalesce(@, 'x') PLACING 'É' FROM 1)",
+            "''",
+            "NULL",
+        ],
+        ColumnType::Uuid => &["gen_random_uuid()", "NULL"],
+        ColumnType::Inet => &["'10.9.8.7'", "'::1'", "'10.0.0.0/8'", "NULL"],
         ColumnType::Timestamp => {
-            vec![
-                "@ + interval '1 us'",
-                "'infinity'",
-                "'-infinity'",
-                "'1969-07-20 20:17:40Z'",
-                "NULL",
-            ]
+            &["@ + interval '1 us'", "'infinity'", "'-infinity'", "'1969-07-20 20:17:40Z'", "NULL"]
         }
-        ColumnType::Document => vec!["@ || ' '", "'{}'", "'{\"price\": 1}'", "NULL"],
-        ColumnType::Bytes => vec!["@ || '\\x00'", "''", "NULL"],
-    }
+        ColumnType::Document => &["coalesce(@, '1') || ' '", "'{}'", "'{\"price\": 1}'", "NULL"],
+        ColumnType::Bytes => &["@ || '\\x00'", "''", "NULL"],
+    };
+    changes.iter().map(|change| (*change).to_owned()).collect()
 }
 
 async fn assert_every_column_is_covered(chain: &'static Chain) {
@@ -157,6 +170,14 @@ async fn assert_every_column_is_covered(chain: &'static Chain) {
             if column.name == "created_at" && long_ago {
                 expected.push(spelt(chain, MIDDLE, "time_reversal"));
             }
+            if column.name == "correlation_id" {
+                match chain.name {
+                    "signals" => expected.extend(orphans(chain, MIDDLE)),
+                    // It names another signal, which is not there.
+                    _ if change != "NULL" => expected.push(spelt(chain, MIDDLE, "content")),
+                    _ => {}
+                }
+            }
             let in_sql = Some((MIDDLE, "content"));
             unguarded.assert_found(&update, expected, chain, in_sql).await;
             changed += 1;
@@ -168,17 +189,32 @@ async fn assert_every_column_is_covered(chain: &'static Chain) {
 
 #[tokio::test]
 async fn every_column_of_signals() {
-    assert_every_column_is_covered(IN_LEDGER[0]).await;
+    assert_every_column_is_covered(&SIGNALS).await;
+}
+
+#[tokio::test]
+async fn every_column_of_ai_debates() {
+    assert_every_column_is_covered(&AI_DEBATES).await;
+}
+
+#[tokio::test]
+async fn every_column_of_order_execution() {
+    assert_every_column_is_covered(&ORDER_EXECUTION).await;
+}
+
+#[tokio::test]
+async fn every_column_of_order_events() {
+    assert_every_column_is_covered(&ORDER_EVENTS).await;
 }
 
 #[tokio::test]
 async fn every_column_of_security_events() {
-    assert_every_column_is_covered(IN_LEDGER[1]).await;
+    assert_every_column_is_covered(&SECURITY_EVENTS).await;
 }
 
 #[tokio::test]
 async fn every_column_of_quarantined_deliveries() {
-    assert_every_column_is_covered(IN_LEDGER[2]).await;
+    assert_every_column_is_covered(&QUARANTINED_DELIVERIES).await;
 }
 
 #[tokio::test]
@@ -211,7 +247,12 @@ async fn every_id() {
     for chain in IN_LEDGER {
         let update =
             |id: &str| format!("UPDATE public.{} SET id = {id} WHERE id = {MIDDLE}", chain.name);
-        let missing = [spelt(chain, MIDDLE, "log_mismatch"), spelt(chain, MIDDLE + 1, "gap")];
+        let mut missing =
+            vec![spelt(chain, MIDDLE, "log_mismatch"), spelt(chain, MIDDLE + 1, "gap")];
+        // Debates and orders name a signal by another column.
+        if chain.name == "order_execution" {
+            missing.extend(orphans(chain, MIDDLE));
+        }
 
         let far = ["content", "gap", "log_mismatch", "time_reversal"];
         let expected = far.map(|kind| spelt(chain, 77, kind)).into_iter().chain(missing.clone());
@@ -272,12 +313,12 @@ async fn every_document_beside_its_text() {
 }
 
 /// The third signal's leaf, by its place in [`ledger_with`].
-const LEAF: i64 = 6;
+const LEAF: i64 = 2 * CHAINS as i64;
 
 #[tokio::test]
 async fn every_column_of_the_log() {
     let mut unguarded = Unguarded::new(false).await;
-    let signals = IN_LEDGER[0];
+    let signals = &SIGNALS;
     let update =
         |set: &str| format!("UPDATE public.ledger_log SET {set} WHERE leaf_index = {LEAF}");
     let of_log = |id: i64, kind| ("ledger_log".to_owned(), Some(id), kind);
@@ -293,11 +334,11 @@ async fn every_column_of_the_log() {
         unguarded.assert_found(&sql, unknown.clone(), signals, in_sql).await;
     }
     // A chain's third row stands there twice, another one's not at all.
-    let twice = spelt(IN_LEDGER[1], MIDDLE, "log_mismatch");
+    let twice = spelt(&SECURITY_EVENTS, MIDDLE, "log_mismatch");
     let sql = update("chain = 'security_events'");
     let expected = vec![mismatch.clone(), twice.clone(), twice];
     unguarded.assert_found(&sql, expected.clone(), signals, in_sql).await;
-    unguarded.assert_found(&sql, expected, IN_LEDGER[1], in_sql).await;
+    unguarded.assert_found(&sql, expected, &SECURITY_EVENTS, in_sql).await;
     // The row still has its entry; it is the log's own line that tells.
     let expected = vec![
         mismatch.clone(),
@@ -313,7 +354,7 @@ async fn every_column_of_the_log() {
 #[tokio::test]
 async fn positions_in_the_log_that_mislead_a_check_are_found_too() {
     let mut unguarded = Unguarded::new(false).await;
-    let signals = IN_LEDGER[0];
+    let signals = &SIGNALS;
     for set in [
         "id = 77",
         "id = -1",
@@ -352,10 +393,10 @@ async fn what_sql_prints_alike_is_another_value_to_a_check() {
     let before_christ = "(to_char(timezone('UTC', received_at), 'YYYY-MM-DD HH24:MI:SS.US')
                           || ' BC')::timestamp AT TIME ZONE 'UTC'";
     for (chain, set) in [
-        (IN_LEDGER[0], "source_ip = set_masklen(source_ip, 8)".to_owned()),
-        (IN_LEDGER[2], "source_ip = set_masklen(source_ip, 31)".to_owned()),
-        (IN_LEDGER[0], format!("received_at = {before_christ}")),
-        (IN_LEDGER[2], format!("received_at = {before_christ}")),
+        (&SIGNALS, "source_ip = set_masklen(source_ip, 8)".to_owned()),
+        (&QUARANTINED_DELIVERIES, "source_ip = set_masklen(source_ip, 31)".to_owned()),
+        (&SIGNALS, format!("received_at = {before_christ}")),
+        (&QUARANTINED_DELIVERIES, format!("received_at = {before_christ}")),
     ] {
         let update = format!("UPDATE public.{} SET {set} WHERE id = {MIDDLE}", chain.name);
         run(&mut unguarded.superuser, &update).await;

@@ -12,7 +12,7 @@ use sqlx::postgres::PgConnection;
 use crate::checks::check;
 use crate::common::builders::event;
 use crate::common::{ALLOW_DDL, TestLedger, attempt, database, fetch, refused, run};
-use crate::ledger_with;
+use crate::{CHAINS, ledger_with};
 
 pub(crate) const REFUSED: &str = "AU010";
 const NO_RIGHT: &str = "42501";
@@ -60,7 +60,7 @@ async fn guards_as_the_migrations_made_them_are_no_finding_whatever_a_session_se
     assert_eq!(report.notes, Vec::<String>::new());
     let guards = report.guards().unwrap();
     assert_eq!((guards.rows, guards.valid()), (objects, Some(true)));
-    assert_eq!(ledger.finish().await, 3);
+    assert_eq!(ledger.finish().await, CHAINS);
 }
 
 /// Statements that no event trigger hears of, or that come while it is off; each with a difference
@@ -233,7 +233,7 @@ async fn what_no_event_tells_is_found_by_the_check() {
         run(&mut superuser, "ROLLBACK").await;
     }
     assert_eq!(told(&ledger).await, Vec::<String>::new());
-    assert_eq!(ledger.finish().await, 3);
+    assert_eq!(ledger.finish().await, CHAINS);
 }
 
 #[tokio::test]

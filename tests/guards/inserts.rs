@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::common::{TestLedger, attempt, fetch, refused, run};
-use crate::{TABLES, ledger_with};
+use crate::{CHAINS, TABLES, ledger_with};
 
 /// The columns of a signal in the order of `signals_hash`, and what they hold in an honest row.
 const HONEST: [(&str, &str); 14] = [
@@ -96,7 +96,7 @@ async fn position_link_time_and_hash_cannot_be_chosen() {
             let insert = signal_with(&[(column, value)]);
             assert_eq!(refused(&mut app, &insert).await, code, "{column} = {value}");
         }
-        assert_eq!(ledger.finish().await, 3 * rows as usize);
+        assert_eq!(ledger.finish().await, CHAINS * rows as usize);
     }
 }
 
@@ -126,7 +126,7 @@ async fn a_fork_is_refused_in_each_of_its_forms() {
     ] {
         assert_eq!(refused(&mut app, &signal_with(&changes)).await, code, "{changes:?}");
     }
-    assert_eq!(ledger.finish().await, 9);
+    assert_eq!(ledger.finish().await, 3 * CHAINS);
 }
 
 #[tokio::test]
@@ -227,7 +227,7 @@ async fn several_rows_of_one_statement_must_follow_each_other() {
     let right = second("id + 1", "created_at", "row_hash");
     run(&mut app, &insert(&right, "ASC")).await;
     run(&mut app, &insert(&right, "DESC")).await;
-    assert_eq!(ledger.finish().await, 7);
+    assert_eq!(ledger.finish().await, CHAINS + 4);
 }
 
 #[tokio::test]
@@ -244,7 +244,7 @@ async fn an_insert_that_meets_a_row_changes_nothing() {
     assert_eq!(attempt(&mut app, &format!("{twin} ON CONFLICT DO NOTHING")).await.unwrap(), 0);
     let empty = format!("{} WHERE false", signal_with(&[]));
     assert_eq!(attempt(&mut app, &empty).await.unwrap(), 0);
-    assert_eq!(ledger.finish().await, 6);
+    assert_eq!(ledger.finish().await, 2 * CHAINS);
 }
 
 #[tokio::test]
@@ -267,13 +267,13 @@ async fn a_superuser_is_held_to_the_same_rules_under_every_replication_role() {
         // Its rows are entered into the log like everybody's.
         run(&mut superuser, &signal_with(&[])).await;
     }
-    assert_eq!(ledger.finish().await, 9);
+    assert_eq!(ledger.finish().await, 2 * CHAINS + 3);
 }
 
 #[tokio::test]
 async fn nobody_writes_the_log() {
     let ledger = ledger_with(1).await;
-    let insert = "INSERT INTO public.ledger_log SELECT 3, 'signals', 2, repeat('0', 64)";
+    let insert = "INSERT INTO public.ledger_log SELECT 6, 'signals', 2, repeat('0', 64)";
     let nothing = format!("{insert} WHERE false");
     for role in ["app_trading", "ledger_auditor", "ledger_migrator"] {
         let mut connection = ledger.connect(role).await;
@@ -290,8 +290,8 @@ async fn nobody_writes_the_log() {
     run(&mut superuser, "SET session_replication_role = replica").await;
     assert_eq!(refused(&mut superuser, insert).await, NOT_AFTER_HEAD);
     let leaves: i64 = fetch(&mut superuser, "SELECT count(*) FROM public.ledger_log").await;
-    assert_eq!(leaves, 3);
-    assert_eq!(ledger.finish().await, 3);
+    assert_eq!(leaves, i64::try_from(CHAINS).unwrap());
+    assert_eq!(ledger.finish().await, CHAINS);
 }
 
 #[tokio::test]
@@ -302,7 +302,16 @@ async fn the_auditor_inserts_nowhere_and_the_service_only_where_it_must() {
         ("ledger_migrator", vec![]),
         (
             "app_trading",
-            vec!["signals", "security_events", "quarantined_deliveries", "integrity_checks"],
+            vec![
+                "signals",
+                "ai_debates",
+                "order_execution",
+                "order_events",
+                "security_events",
+                "quarantined_deliveries",
+                "integrity_checks",
+                "idempotency_keys",
+            ],
         ),
     ] {
         let mut connection = ledger.connect(role).await;
@@ -330,5 +339,5 @@ async fn the_auditor_inserts_nowhere_and_the_service_only_where_it_must() {
     }
     let by: String = fetch(&mut app, "SELECT checked_by::text FROM public.integrity_checks").await;
     assert_eq!(by, "app_trading");
-    assert_eq!(ledger.finish().await, 3);
+    assert_eq!(ledger.finish().await, CHAINS);
 }

@@ -4,7 +4,7 @@ use sqlx::postgres::PgConnection;
 
 use crate::common::builders::signal;
 use crate::common::{TestLedger, attempt, fetch, refused, run, soon};
-use crate::{TABLES, ledger_with};
+use crate::{CHAINS, TABLES, ledger_with};
 
 const NO_RIGHT: &str = "42501";
 
@@ -19,6 +19,16 @@ fn attacks() -> Vec<String> {
         "CALL public.ledger_guard_table('public.signals')",
         "CALL public.ledger_attach_chain('public.signals')",
         "CALL public.ledger_grant_rights('public.signals', true)",
+        "CALL public.ledger_make_append('signals')",
+        // A lockdown is lifted by admins' keys, or by the owner; nobody writes its lines alone.
+        "SELECT public.ledger_lift_as_owner('mine', '{}')",
+        "SELECT public.ledger_add_lockdown_line(1, 'LIFTED', 'x', 'x', 1, 'x', '{}', 'X')",
+        "SELECT public.ledger_lifting_key('x', 'x', now())",
+        "SELECT public.ledger_new_refusals()",
+        "INSERT INTO public.lockdowns (id, lockdown_id, action, actor, reason, findings)
+             VALUES (1, 1, 'LIFTED', 'x', 'x', '[]')",
+        "INSERT INTO public.acknowledged_findings VALUES (repeat('0', 64), 1)",
+        "INSERT INTO public.recorded_refusals VALUES ('AUD-002', 1000000, 1)",
         "CREATE TEMP TABLE signals (id bigint, prev_hash char(64), row_hash char(64), created_at timestamptz)",
         "CREATE TABLE public.forged (id bigint)",
         "CREATE TABLE pg_temp.forged (id bigint)",
@@ -138,7 +148,7 @@ async fn no_login_gets_around_the_guards() {
         let may = attempt(&mut connection, "SET ROLE ledger_owner").await.is_ok();
         assert_eq!(may, role == "ledger_migrator", "{role}");
     }
-    assert_eq!(ledger.finish().await, 3);
+    assert_eq!(ledger.finish().await, CHAINS);
 }
 
 #[tokio::test]
@@ -167,6 +177,17 @@ async fn a_role_that_nobody_gave_anything_has_nothing() {
             "SELECT public.ledger_begin_append(ARRAY['signals'])",
             "SELECT public.ledger_begin_check()",
             "SELECT public.ledger_end_idle_lock_holders()",
+            "SELECT public.ledger_read_row('signals', '{}')",
+            "SELECT public.ledger_append_row('signals', '{}')",
+            "SELECT public.append_security_events('{}')",
+            "SELECT public.ledger_lockdown()",
+            "SELECT public.ledger_enter_lockdown('x', '[]', 'x')",
+            "SELECT public.ledger_request_lift('x', 'x', 'x', '{}')",
+            "SELECT public.ledger_confirm_lift('x', 'x', 1)",
+            "SELECT public.ledger_record_refusals()",
+            "SELECT FROM public.vw_trade_audit_full",
+            "SELECT FROM public.vw_kill_switch_events",
+            "SELECT FROM public.signal_integrity_checks",
             "SELECT public.verify_chain_integrity()",
             "SELECT public.ledger_genesis('signals')",
             "SELECT last_value FROM public.ledger_refused_aud_002",
@@ -185,7 +206,7 @@ async fn a_role_that_nobody_gave_anything_has_nothing() {
         run(&mut superuser, "ROLLBACK TO s").await;
     }
     run(&mut superuser, "ROLLBACK").await;
-    assert_eq!(ledger.finish().await, 3);
+    assert_eq!(ledger.finish().await, CHAINS);
 }
 
 #[tokio::test]
@@ -198,6 +219,9 @@ async fn only_the_service_takes_the_locks() {
             "SELECT public.ledger_begin_append(ARRAY[]::text[])",
             "SELECT public.ledger_begin_check()",
             "SELECT public.ledger_end_idle_lock_holders()",
+            "SELECT public.append_security_events('{}')",
+            "SELECT public.ledger_enter_lockdown('x', '[]', 'x')",
+            "SELECT public.ledger_record_refusals()",
         ] {
             assert_eq!(refused(&mut connection, call).await, NO_RIGHT, "{role}: {call}");
         }
@@ -270,7 +294,7 @@ async fn nothing_of_the_ledger_is_public_and_every_definer_has_its_search_path()
                AND NOT convalidated",
         ),
         (
-            "hashed columns that no constraint keeps from NULL though the chain says so",
+            "columns of signals that no constraint keeps from NULL",
             "SELECT count(*) FROM pg_attribute WHERE attrelid = 'public.signals'::regclass
                AND attnum > 0 AND NOT attnotnull",
         ),

@@ -4,9 +4,11 @@ use std::fmt::Write;
 
 use audit_ledger::chains::IN_LEDGER;
 use ledger_verifier::Chain;
+use ledger_verifier::chain::{QUARANTINED_DELIVERIES, SIGNALS};
 
+use crate::CHAINS;
 use crate::checks::{Spelt, check, check_in_sql, findings};
-use crate::columns::{ROWS, Unguarded, spelt};
+use crate::columns::{ROWS, Unguarded, orphans, spelt};
 use crate::common::run;
 
 /// The hash of a row `t` of this chain, in SQL.
@@ -54,6 +56,9 @@ fn adapt_log(chain: &Chain) -> String {
 fn change(chain: &Chain, condition: &str) -> String {
     let set = match chain.name {
         "signals" => "price = price + 1",
+        "ai_debates" => "elapsed_ms = elapsed_ms + 1",
+        "order_execution" => "quantity = quantity + 1",
+        "order_events" => "exchange_error_code = 'none'",
         "security_events" => "subject = 'something else'",
         _ => "body = body || '\\x20'",
     };
@@ -68,16 +73,20 @@ fn all_spelt(chain: &Chain, findings: &[(i64, &'static str)]) -> Vec<Spelt> {
 async fn deleted_rows() {
     let mut unguarded = Unguarded::new(false).await;
     for chain in IN_LEDGER {
-        for (condition, expected, first_missing) in [
-            ("id = 1", vec![(1, "log_mismatch"), (2, "gap")], 1),
-            ("id = 3", vec![(3, "log_mismatch"), (4, "gap")], 3),
-            ("id = 5", vec![(5, "log_mismatch")], 5),
-            ("id IN (2, 3)", vec![(2, "log_mismatch"), (3, "log_mismatch"), (4, "gap")], 2),
-            ("true", (1..=5).map(|id| (id, "log_mismatch")).collect(), 1),
+        for (condition, deleted, gap) in [
+            ("id = 1", 1..=1, Some(2)),
+            ("id = 3", 3..=3, Some(4)),
+            ("id = 5", 5..=5, None),
+            ("id IN (2, 3)", 2..=3, Some(4)),
+            ("true", 1..=5, None),
         ] {
             let delete = format!("DELETE FROM public.{} WHERE {condition}", chain.name);
-            let in_sql = Some((first_missing, "log_mismatch"));
-            let expected = all_spelt(chain, &expected);
+            let in_sql = Some((*deleted.start(), "log_mismatch"));
+            let mut expected: Vec<_> = gap.iter().map(|id| spelt(chain, *id, "gap")).collect();
+            for id in deleted {
+                expected.push(spelt(chain, id, "log_mismatch"));
+                expected.extend(orphans(chain, id));
+            }
             unguarded.assert_found(&delete, expected, chain, in_sql).await;
         }
         let truncate = format!("TRUNCATE public.{}", chain.name);
@@ -95,7 +104,7 @@ async fn deleted_entries_of_the_log() {
     let mut unguarded = Unguarded::new(false).await;
     for (place, chain) in (0..).zip(IN_LEDGER) {
         // The leaf behind the missing one belongs to the next chain.
-        let behind = if place == 2 { 4 } else { 3 };
+        let behind = if place == CHAINS - 1 { 4 } else { 3 };
         let delete =
             format!("DELETE FROM public.ledger_log WHERE chain = '{}' AND id = 3", chain.name);
         let expected =
@@ -109,7 +118,7 @@ async fn deleted_entries_of_the_log() {
         .collect();
     let in_sql = Some((1, "log_mismatch"));
     let truncate = "TRUNCATE public.ledger_log";
-    unguarded.assert_found(truncate, every_row, IN_LEDGER[0], in_sql).await;
+    unguarded.assert_found(truncate, every_row, &SIGNALS, in_sql).await;
     unguarded.finish().await;
 }
 
@@ -249,15 +258,17 @@ async fn every_tampered_row_is_found_not_only_the_first() {
         everywhere += &change(chain, "true");
         expected.extend((1..=5).map(|id| spelt(chain, id, "content")));
     }
-    unguarded.assert_found(&everywhere, expected, IN_LEDGER[2], Some((1, "content"))).await;
+    unguarded
+        .assert_found(&everywhere, expected, &QUARANTINED_DELIVERIES, Some((1, "content")))
+        .await;
 
     // One of each kind, in one chain.
-    let signals = IN_LEDGER[0];
+    let signals = &SIGNALS;
     let many = change(signals, "id = 1")
         + "UPDATE public.ledger_log SET row_hash = '' WHERE chain = 'signals' AND id = 2;"
         + "UPDATE public.signals SET row_hash = repeat('0', 64) WHERE id = 3;"
         + "DELETE FROM public.signals WHERE id = 5;";
-    let expected = all_spelt(
+    let mut expected = all_spelt(
         signals,
         &[
             (1, "content"),
@@ -268,6 +279,7 @@ async fn every_tampered_row_is_found_not_only_the_first() {
             (5, "log_mismatch"),
         ],
     );
+    expected.extend(orphans(signals, 5));
     unguarded.assert_found(&many, expected, signals, Some((1, "content"))).await;
     unguarded.finish().await;
 }
@@ -282,7 +294,7 @@ async fn a_history_rewritten_whole_or_cut_off_is_consistent_by_itself() {
         assert_eq!(findings(&check(&unguarded.ledger).await), []);
         unguarded.restore().await;
     }
-    let cut = "DELETE FROM public.ledger_log WHERE leaf_index = 14;
+    let cut = "DELETE FROM public.ledger_log WHERE leaf_index = 29;
                DELETE FROM public.quarantined_deliveries WHERE id = 5";
     run(&mut unguarded.superuser, cut).await;
     assert_eq!(findings(&check(&unguarded.ledger).await), []);
