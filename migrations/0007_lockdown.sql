@@ -452,6 +452,59 @@ BEGIN
 END
 $$;
 
+-- BEFORE INSERT on the tables of this file, which no hash covers: a line stands only beside what says
+-- the same on the chain, so that not even the owner lifts, acknowledges or swallows anything
+-- unrecorded.
+CREATE FUNCTION public.ledger_guard_line() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    line jsonb := to_jsonb(NEW);
+    event record;
+    is_backed boolean;
+BEGIN
+    -- The last one: an event backs one line, in the transaction of both.
+    SELECT e.id, e.event_type::text, e.actor::text, e.subject, e.details INTO event
+    FROM public.security_events AS e ORDER BY e.id DESC LIMIT 1;
+    is_backed := CASE TG_TABLE_NAME
+        WHEN 'lockdowns' THEN
+            line ->> 'action' = 'ENTERED' AND line -> 'security_event_id' = 'null'
+            OR event.id = (line ->> 'security_event_id')::bigint
+                AND event.subject = 'lockdown ' || (line ->> 'lockdown_id')
+                AND event.actor = line ->> 'actor'
+                AND event.event_type = ANY (CASE line ->> 'action'
+                    WHEN 'ENTERED' THEN '{LOCKDOWN_ENTERED}'::text[]
+                    WHEN 'LIFT_REQUESTED' THEN '{LOCKDOWN_LIFT_REQUESTED}'
+                    ELSE '{LOCKDOWN_LIFTED,LOCKDOWN_LIFTED_BY_OWNER}' END)
+        WHEN 'acknowledged_findings' THEN EXISTS (
+            SELECT FROM public.lockdowns AS l
+            WHERE l.id = (line ->> 'lifted_by')::bigint AND l.action::text = 'LIFTED'
+              AND l.findings ? (line ->> 'finding_id'))
+        WHEN 'recorded_refusals' THEN
+            event.id = (line ->> 'security_event_id')::bigint
+            AND event.event_type = 'CHANGE_REFUSED' AND event.subject = line ->> 'code'
+            AND event.details -> 'total' = line -> 'total'
+    END;
+    IF is_backed IS NOT TRUE THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'AU011',
+            MESSAGE = format('AUD-011: a line of %s stands beside the security event that says the same',
+                             TG_TABLE_NAME);
+    END IF;
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER ledger_guard_line BEFORE INSERT ON public.lockdowns
+    FOR EACH ROW EXECUTE FUNCTION public.ledger_guard_line();
+CREATE TRIGGER ledger_guard_line BEFORE INSERT ON public.acknowledged_findings
+    FOR EACH ROW EXECUTE FUNCTION public.ledger_guard_line();
+CREATE TRIGGER ledger_guard_line BEFORE INSERT ON public.recorded_refusals
+    FOR EACH ROW EXECUTE FUNCTION public.ledger_guard_line();
+ALTER TABLE public.lockdowns ENABLE ALWAYS TRIGGER ledger_guard_line;
+ALTER TABLE public.acknowledged_findings ENABLE ALWAYS TRIGGER ledger_guard_line;
+ALTER TABLE public.recorded_refusals ENABLE ALWAYS TRIGGER ledger_guard_line;
+
 GRANT EXECUTE ON FUNCTION
     public.ledger_lockdown(),
     public.ledger_stops_in_lockdown(text)
