@@ -106,7 +106,7 @@ enum Cell {
     Unseen(&'static str),
     /// It succeeds and does no harm, or nothing at all; why.
     Allowed(&'static str),
-    /// There is no such attack, or it is another row's.
+    /// There is no such attack, or it is that of the row or column beside it.
     None,
 }
 
@@ -162,7 +162,7 @@ static TABLE: &[(Action, On, [Cell; 8])] = &[
     (A::TruncateCascade,     On::Chains,   [____, ____,  RIGHT, RIGHT, RIGHT, GUARD, LOG,   LOG  ]),
     (A::TruncateCascade,     On::Log,      [____, ____,  RIGHT, RIGHT, RIGHT, GUARD, LOG,   LOG  ]),
     (A::TruncateCascade,     On::Records,  [____, ____,  RIGHT, RIGHT, RIGHT, GUARD, DRIFT, OUT2 ]),
-    (A::Drop,                On::Every,    [____, ____,  RIGHT, RIGHT, DDL,   DDL,   DRIFT, DRIFT]),
+    (A::Drop,                On::Every,    [____, ____,  RIGHT, RIGHT, DDL,   DDL,   ____,  DRIFT]),
     (A::Alter,               On::Every,    [____, ____,  RIGHT, RIGHT, DDL,   DDL,   DRIFT, DRIFT]),
     (A::DisableTriggers,     On::Guarded,  [____, ____,  RIGHT, RIGHT, DDL,   DDL,   DRIFT, ____ ]),
     (A::ReplicaRole,         On::Guarded,  [____, ____,  RIGHT, RIGHT, RIGHT, GUARD, ____,  ____ ]),

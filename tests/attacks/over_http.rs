@@ -2,6 +2,7 @@
 //! body; and no answer and no line of telemetry tells what is nobody's business.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -9,12 +10,13 @@ use audit_ledger::chains::WRITTEN_BY_CLIENTS;
 use audit_ledger::clock::Clock;
 use audit_ledger::keys::Scope;
 use audit_ledger::store::Database;
+use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sqlx::ConnectOptions;
 
 use crate::common::builders::api_key;
-use crate::common::{ALLOW_DDL, TestLedger, database, fetch, run};
+use crate::common::{ALLOW_DDL, TestLedger, fetch, run};
 use crate::driver::{assert_verifies, ledger_with_rows_everywhere, lock};
 use crate::server::{Answer, SECRET, Server};
 use crate::statements::{Table, contents, tables};
@@ -76,6 +78,25 @@ async fn send(server: &Server, key: &str, method: &str, path: &str, body: &Value
         headers.push(("Authorization", key));
     }
     server.request(method, path, body.to_string().as_bytes(), &headers).await
+}
+
+/// Status, headers and text of an answer that need not be JSON.
+async fn ask(
+    server: &Server,
+    method: &str,
+    path: &str,
+    authorization: &str,
+    body: &str,
+) -> (u16, HeaderMap, String) {
+    let url = format!("http://{}{path}", server.address);
+    let request = reqwest::Client::new().request(method.parse().unwrap(), url);
+    let mut request = request.header("Content-Type", "application/json").body(body.to_owned());
+    if !authorization.is_empty() {
+        request = request.header("Authorization", authorization);
+    }
+    let answer = request.send().await.unwrap();
+    let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+    (status, headers, answer.text().await.unwrap())
 }
 
 /// Runs the cells of those who attack over HTTP.
@@ -166,7 +187,7 @@ async fn no_route_and_no_method_changes_what_is_there() {
     let body = json!({ "id": 1, "reason": "forged", "row_hash": "", "request_id": 1 });
     for method in METHODS {
         for path in paths() {
-            let answer = server.request_text(method, &path, "", &body.to_string()).await;
+            let answer = ask(&server, method, &path, "", &body.to_string()).await;
             let may = ["/healthz", "/readyz", "/metrics", "/openapi.json", "/docs/"];
             let is_open = may.contains(&path.as_str()) || method == "OPTIONS";
             assert!(answer.0 >= 400 || is_open, "{method} {path}: {answer:?}");
@@ -175,8 +196,7 @@ async fn no_route_and_no_method_changes_what_is_there() {
     assert_eq!(contents(&mut superuser, &all).await, before, "who has no key leaves nothing");
     for method in METHODS {
         for path in paths() {
-            let (status, _, text) =
-                server.request_text(method, &path, &key, &body.to_string()).await;
+            let (status, _, text) = ask(&server, method, &path, &key, &body.to_string()).await;
             assert!(status < 500, "{method} {path}: {status} {text}");
             if status == 403 && !text.is_empty() {
                 let problem: Value = serde_json::from_str(&text).unwrap();
@@ -209,7 +229,7 @@ async fn nobody_sets_by_rest_what_the_ledger_says_itself() {
                 let answer = send(&server, &key, "POST", &path, &body).await;
                 let answered = (answer.status, answer.body["code"].as_str().unwrap());
                 assert_eq!(answered, (422, "VAL-002"), "{body}: {answer:?}");
-                assert_eq!(answer.body["errors"][0]["field"], member, "{answer:?}");
+                assert_eq!(answer.body["field"], member, "{answer:?}");
             }
         }
         // Else nothing of the above would mean anything.
@@ -262,9 +282,10 @@ impl io::Write for Telemetry {
 
 /// The service's login with a password, which the tests' server does not ask for.
 fn with_password(ledger: &TestLedger) -> Database {
-    let url = ledger.options("app_trading").password(PASSWORD).to_url_lossy();
-    assert!(url.as_str().contains(PASSWORD));
-    database(&ledger.options("app_trading").password(PASSWORD))
+    // Options with a socket do not print their password, so it is put into the URL.
+    let url = ledger.options("app_trading").to_url_lossy();
+    let with_password = url.as_str().replacen("app_trading", &format!("app_trading:{PASSWORD}"), 1);
+    Database::from_url(&with_password).unwrap()
 }
 
 #[tokio::test]
@@ -275,34 +296,20 @@ async fn no_answer_and_no_telemetry_tells_sql_or_a_secret() {
     let (_, all_scopes) = api_key(&ledger.owner(), "desk", &Scope::ALL).await;
     let secrets = [SECRET.to_owned()];
     let server = Server::on(&ledger, with_password(&ledger), &secrets, Clock::system()).await;
-    let mut answers = String::new();
     let bodies = [
-        "{".to_owned(),
         honest_body("ai_debates", &first_signal(&ledger).await).to_string(),
         json!({ "correlation_id": "'; DROP TABLE signals; --" }).to_string(),
     ];
-    // At the end with some of what the service reads gone: its own errors must tell as little.
-    for is_broken in [false, true] {
-        if is_broken {
-            let mut superuser = ledger.connect_superuser().await;
-            let rename = "ALTER VIEW vw_trade_audit_full RENAME TO gone;
-                          ALTER TABLE lockdowns RENAME TO gone_too;
-                          ALTER FUNCTION ledger_begin_append RENAME TO gone_as_well";
-            run(&mut superuser, &format!("{ALLOW_DDL}; {rename}")).await;
-        }
-        for key in ["", "Bearer lk_0123456789abcdef_guessed", &ingest, &all_scopes] {
-            for path in paths() {
-                for method in ["GET", "POST", "DELETE"] {
-                    for body in &bodies {
-                        let path = format!("{path}?cursor=%27%20OR%201%3D1");
-                        let answer = server.request_text(method, &path, key, body).await;
-                        answers.push_str(&format!("{answer:?}\n"));
-                    }
-                }
-            }
-        }
-        server.deliver(b"{}").await;
-    }
+    let keys = ["", "Bearer lk_0123456789abcdef_guessed", &ingest, &all_scopes];
+    let mut answers = everything(&server, &keys, &bodies).await;
+    // With some of what the service reads and writes gone, its own errors must tell as little.
+    let rename = "ALTER VIEW vw_trade_audit_full RENAME TO gone;
+                  ALTER TABLE lockdowns RENAME TO gone_too;
+                  ALTER FUNCTION ledger_begin_append RENAME TO gone_as_well";
+    let mut superuser = ledger.connect_superuser().await;
+    run(&mut superuser, &format!("{ALLOW_DDL}; {rename}")).await;
+    answers += &everything(&server, &keys[3..], &bodies[..1]).await;
+    server.deliver(b"{}").await;
     assert!(answers.contains("SYS-00") && answers.contains("SEC-006"), "all kinds of answers");
     server.stop().await;
     let told = telemetry.text();
@@ -319,6 +326,23 @@ async fn no_answer_and_no_telemetry_tells_sql_or_a_secret() {
             assert_eq!(around, None, "{forbidden} stands in the {where_}");
         }
     }
+}
+
+/// The answers of every route to these keys and bodies, and to SQL in a parameter.
+async fn everything(server: &Server, keys: &[&str], bodies: &[String]) -> String {
+    let mut answers = String::new();
+    for key in keys {
+        for path in paths() {
+            for method in ["GET", "POST", "DELETE"] {
+                for body in bodies {
+                    let path = format!("{path}?cursor=%27%20OR%201%3D1");
+                    let answer = ask(server, method, &path, key, body).await;
+                    writeln!(answers, "{answer:?}").unwrap();
+                }
+            }
+        }
+    }
+    answers
 }
 
 /// What must not be told of a key: its secret, and the hash that the database has.

@@ -195,9 +195,8 @@ pub(crate) fn forged(action: Action) -> &'static [(&'static str, &'static str)] 
 pub(crate) fn statement(action: Action, table: &Table, is_covered: bool) -> String {
     let name = &table.name;
     let key = if table.kind == Kind::Log { "leaf_index" } else { "id" };
-    let logged = |insert: String| match is_covered {
-        true => format!("{insert}; {}", table.log_entry()),
-        false => insert,
+    let logged = |insert: String| {
+        if is_covered { format!("{insert}; {}", table.log_entry()) } else { insert }
     };
     match action {
         Action::Update => table.update(is_covered),

@@ -140,24 +140,6 @@ impl Server {
         }
     }
 
-    /// Status, headers and text of an answer that need not be JSON.
-    pub(crate) async fn request_text(
-        &self,
-        method: &str,
-        path: &str,
-        authorization: &str,
-        body: &str,
-    ) -> (u16, HeaderMap, String) {
-        let url = format!("http://{}{path}", self.address);
-        let mut request = self.client.request(method.parse().unwrap(), url).body(body.to_owned());
-        if !authorization.is_empty() {
-            request = request.header("Authorization", authorization);
-        }
-        let answer = request.header("Content-Type", "application/json").send().await.unwrap();
-        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-        (status, headers, answer.text().await.unwrap())
-    }
-
     pub(crate) async fn post(&self, path: &str, body: &[u8], headers: &[(&str, &str)]) -> Answer {
         self.request("POST", path, body, headers).await
     }
