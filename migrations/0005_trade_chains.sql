@@ -246,15 +246,42 @@ CREATE TABLE public.idempotency_keys (
 CALL public.ledger_guard_table('public.idempotency_keys');
 CALL public.ledger_grant_rights('public.idempotency_keys', true);
 
+-- What is wrong with a literal that only its conversion tells; NULL where nothing is.
+CREATE FUNCTION public.ledger_literal_fault(kind text, literal text) RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    CASE kind
+        WHEN 'numeric' THEN PERFORM literal::numeric;
+        WHEN 'JSON text' THEN PERFORM literal::jsonb;
+        WHEN 'time' THEN PERFORM literal::timestamptz;
+        WHEN 'bytea' THEN PERFORM literal::bytea;
+        WHEN 'base64' THEN PERFORM decode(literal, 'base64');
+        WHEN 'host address' THEN
+            IF literal::inet <> host(literal::inet)::inet THEN
+                RETURN 'is no host address';
+            END IF;
+    END CASE;
+    RETURN NULL;
+EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
+    RETURN 'is no ' || kind;
+END
+$$;
+
 -- Reads a row that a client wants to append: every member a column of the chain that the client
 -- may choose, of the column's type, and no number with digits that the column would lose.
 -- Returns the row as jsonb_populate_record() takes it, without id and created_at.
+--
+-- standard_conforming_strings says what a backslash means in the patterns below.
 CREATE FUNCTION public.ledger_read_row(into_chain text, new_row jsonb) RETURNS jsonb
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp SET "TimeZone" = 'UTC'
+    SET standard_conforming_strings = on
 AS $$
 DECLARE
     wanted record;
+    given_name text;
     value jsonb;
     kind text;
     literal text;
@@ -286,32 +313,34 @@ BEGIN
         WHERE hash.pronamespace = 'public'::regnamespace AND hash.proname = into_chain || '_hash'
           AND argument NOT IN ('prev_hash', 'id', 'created_at')
     LOOP
+        IF into_chain = 'signals' AND wanted.name = 'correlation_id' THEN
+            -- The anchor of a trade's story is the ledger's to make.
+            result := result || jsonb_build_object(wanted.name, public.ledger_new_id());
+            CONTINUE;
+        END IF;
         known := known || ARRAY[wanted.name, coalesce(wanted.other_name, wanted.name)];
+        given_name := wanted.name;
         value := nullif(new_row -> wanted.name, 'null');
-        IF wanted.other_name IS NOT NULL AND nullif(new_row -> wanted.other_name, 'null') IS NOT NULL
-        THEN
+        IF nullif(new_row -> wanted.other_name, 'null') IS NOT NULL THEN
             IF value IS NOT NULL THEN
-                RAISE EXCEPTION 'VAL-002: % and % are both there', wanted.name, wanted.other_name
+                RAISE EXCEPTION 'VAL-002: % and % are both there', wanted.other_name, wanted.name
                     USING ERRCODE = 'invalid_parameter_value';
             END IF;
-            value := new_row -> wanted.other_name;
-            value := CASE wanted.type
-                WHEN 'bytea'::regtype
-                    THEN to_jsonb('\x' || encode(decode(value #>> '{}', 'base64'), 'hex'))
-                ELSE to_jsonb(value::text) END;
+            given_name := wanted.other_name;
+            value := new_row -> given_name;
+            IF wanted.type <> 'bytea'::regtype THEN
+                value := to_jsonb(value::text);
+            END IF;
         END IF;
         value := coalesce(value, CASE
             WHEN wanted.name = 'recorded_by' THEN to_jsonb(session_user::text)
             WHEN wanted.name = 'received_at' THEN to_jsonb(clock_timestamp())
             WHEN wanted.name = 'source_ip' AND wanted.required
                 THEN to_jsonb(coalesce(host(inet_client_addr()), '127.0.0.1'))
-            -- The anchor of a trade's story is the ledger's to make: a UUIDv7.
-            WHEN wanted.name = 'correlation_id' AND into_chain = 'signals'
-                THEN to_jsonb(public.ledger_new_id())
         END);
         IF value IS NULL THEN
             CONTINUE WHEN NOT wanted.required;
-            RAISE EXCEPTION 'VAL-002: % is missing', wanted.name
+            RAISE EXCEPTION 'VAL-002: % is missing', coalesce(wanted.other_name, wanted.name)
                 USING ERRCODE = 'invalid_parameter_value';
         END IF;
         kind := jsonb_typeof(value);
@@ -343,17 +372,30 @@ BEGIN
                  '^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?'
                  '(Z|[+-][0-9]{2}:[0-9]{2})$')
                 THEN 'is not an RFC 3339 time of at most six digits after the second'
+            WHEN wanted.type = 'timestamptz'::regtype
+                THEN public.ledger_literal_fault('time', literal)
+            WHEN wanted.type = 'inet'::regtype
+                THEN public.ledger_literal_fault('host address', literal)
+            WHEN wanted.type = 'bytea'::regtype
+                THEN public.ledger_literal_fault(
+                    CASE given_name WHEN wanted.name THEN 'bytea' ELSE 'base64' END, literal)
+            -- A document that came as a value is JSON already.
+            WHEN wanted.other_name IS NOT NULL AND given_name = wanted.name
+                THEN public.ledger_literal_fault('JSON text', literal)
         END;
         IF fault IS NOT NULL THEN
-            RAISE EXCEPTION 'VAL-002: % %', wanted.name, fault
+            RAISE EXCEPTION 'VAL-002: % %', given_name, fault
                 USING ERRCODE = 'invalid_parameter_value';
         END IF;
         -- PostgreSQL would round without a word.
-        IF wanted.type = 'numeric'::regtype
-           AND (literal::numeric <> round(literal::numeric, wanted.modifier & 2047)
-                OR abs(literal::numeric)
-                   >= 10::numeric ^ ((wanted.modifier >> 16) - (wanted.modifier & 2047)))
-        THEN
+        IF (CASE
+            WHEN wanted.type <> 'numeric'::regtype THEN false
+            -- Digits beyond what any number has.
+            WHEN public.ledger_literal_fault('numeric', literal) IS NOT NULL THEN true
+            ELSE literal::numeric <> round(literal::numeric, wanted.modifier & 2047)
+                 OR abs(literal::numeric)
+                    >= 10::numeric ^ ((wanted.modifier >> 16) - (wanted.modifier & 2047))
+        END) THEN
             RAISE EXCEPTION USING ERRCODE = 'AU001', MESSAGE = format(
                 'AUD-001: %s has more digits than the ledger keeps exactly (%s before the point, %s after)',
                 wanted.name, (wanted.modifier >> 16) - (wanted.modifier & 2047),
@@ -363,6 +405,9 @@ BEGIN
         IF wanted.type = 'inet'::regtype AND family(literal::inet) = 6
            AND literal::inet << '::ffff:0:0/96' THEN
             value := to_jsonb(substring(host(literal::inet) FROM '[0-9.]+$'));
+        END IF;
+        IF wanted.type = 'bytea'::regtype AND given_name <> wanted.name THEN
+            value := to_jsonb('\x' || encode(decode(literal, 'base64'), 'hex'));
         END IF;
         result := result || jsonb_build_object(wanted.name, value);
     END LOOP;
@@ -390,7 +435,8 @@ $$;
 
 -- Appends one row to a chain, with the rights of whoever calls it: reads it strictly, takes the
 -- ledger's lock, and gives it its id, time, link and hash. A signal that was recorded before with
--- the same payload is a duplicate, and answered with its first receipt.
+-- the same payload, and a delivery that was kept before, is a duplicate and answered with its first
+-- receipt.
 CREATE FUNCTION public.ledger_append_row(into_chain text, new_row jsonb)
     RETURNS TABLE (status text, chain text, id bigint, leaf_index bigint, row_hash text,
                    prev_hash text, created_at timestamptz)
@@ -407,7 +453,15 @@ DECLARE
 BEGIN
     SELECT * INTO STRICT head FROM public.ledger_begin_append(ARRAY[into_chain]);
     chain := into_chain;
-    IF into_chain = 'signals' THEN
+    IF into_chain = 'quarantined_deliveries' THEN
+        SELECT q.id, q.row_hash::text, q.prev_hash::text, q.created_at, l.leaf_index,
+               true AS is_same
+        INTO stored
+        FROM public.quarantined_deliveries AS q
+        JOIN public.ledger_log AS l ON l.chain = 'quarantined_deliveries' AND l.id = q.id
+        WHERE q.source = complete ->> 'source' AND q.reason = complete ->> 'reason'
+          AND sha256(q.body) = sha256((complete ->> 'body')::bytea);
+    ELSIF into_chain = 'signals' THEN
         SELECT s.id, s.row_hash::text, s.prev_hash::text, s.created_at, l.leaf_index,
                s.raw_payload_text = complete ->> 'raw_payload_text' AS is_same
         INTO stored
@@ -415,14 +469,15 @@ BEGIN
         JOIN public.ledger_log AS l ON l.chain = 'signals' AND l.id = s.id
         WHERE s.recorded_by = complete ->> 'recorded_by'
           AND s.signal_id = complete ->> 'signal_id';
-        IF stored.is_same THEN
-            RETURN QUERY SELECT 'duplicate', into_chain, stored.id, stored.leaf_index,
-                                stored.row_hash, stored.prev_hash, stored.created_at;
-            RETURN;
-        ELSIF NOT stored.is_same THEN
+    END IF;
+    IF into_chain IN ('quarantined_deliveries', 'signals') AND FOUND THEN
+        IF NOT stored.is_same THEN
             RAISE EXCEPTION 'IDP-001: signal_id was recorded before with another payload'
                 USING ERRCODE = 'unique_violation';
         END IF;
+        RETURN QUERY SELECT 'duplicate', into_chain, stored.id, stored.leaf_index,
+                            stored.row_hash, stored.prev_hash, stored.created_at;
+        RETURN;
     END IF;
 
     status := 'recorded';
@@ -449,6 +504,7 @@ BEGIN
 END
 $$;
 GRANT EXECUTE ON FUNCTION
+    public.ledger_literal_fault(text, text),
     public.ledger_read_row(text, jsonb),
     public.ledger_new_id(),
     public.ledger_append_row(text, jsonb)

@@ -27,6 +27,10 @@ CREATE TABLE public.lockdowns (
     CONSTRAINT lockdowns_lockdown_id_fkey
         FOREIGN KEY (lockdown_id) REFERENCES public.lockdowns (id),
     CONSTRAINT lockdowns_request_id_fkey FOREIGN KEY (request_id) REFERENCES public.lockdowns (id),
+    CONSTRAINT lockdowns_entered_names_itself
+        CHECK ((action::text = 'ENTERED') = (id = lockdown_id)),
+    CONSTRAINT lockdowns_request_of_lifted
+        CHECK (request_id IS NULL OR action::text = 'LIFTED'),
     CONSTRAINT lockdowns_action_known
         CHECK (action::text IN ('ENTERED', 'LIFT_REQUESTED', 'LIFTED')),
     CONSTRAINT lockdowns_event_recorded
@@ -208,6 +212,11 @@ AS $$
 DECLARE
     event_id bigint;
 BEGIN
+    IF coalesce(reason, '') = '' OR coalesce(actor, '') = ''
+       OR jsonb_typeof(findings) IS DISTINCT FROM 'array' THEN
+        RAISE EXCEPTION 'VAL-002: a lockdown has a reason, an actor, and an array of findings'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     PERFORM public.ledger_begin_append('{}');
     SELECT l.lockdown_id, l.since, false INTO lockdown_id, since, entered
     FROM public.ledger_lockdown() AS l;
@@ -278,13 +287,23 @@ DECLARE
     line bigint;
     event_id bigint;
 BEGIN
+    IF coalesce(reason, '') = '' THEN
+        RAISE EXCEPTION 'VAL-002: reason is missing' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF EXISTS (SELECT FROM unnest(finding_ids) AS f (finding_id)
+               WHERE f.finding_id IS NULL OR f.finding_id !~ '^[0-9a-f]{64}$') THEN
+        RAISE EXCEPTION 'VAL-002: a finding_id has 64 hexadecimal digits'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     SELECT max(l.id) + 1 INTO line FROM public.lockdowns AS l;
     SELECT r.id INTO STRICT event_id FROM public.ledger_append_row('security_events',
         jsonb_build_object(
             'event_type', event_type, 'actor', actor, 'subject', 'lockdown ' || lockdown_id,
             'details', jsonb_build_object(
                 'reason', reason, 'key_id', key_id, 'request', coalesce(request_id, line),
-                'login', session_user, 'acknowledged', to_jsonb(finding_ids)))) AS r;
+                'login', session_user, 'acknowledged_count', cardinality(finding_ids),
+                -- An event has its bound; the line itself holds them all.
+                'acknowledged', to_jsonb(finding_ids[1:1000])))) AS r;
     INSERT INTO public.lockdowns (id, lockdown_id, action, actor, key_id, request_id, reason,
                                   findings, security_event_id)
     VALUES (line, lockdown_id, action, actor, key_id, request_id, reason, to_jsonb(finding_ids),
@@ -362,6 +381,11 @@ BEGIN
         RAISE EXCEPTION 'SEC-006: a lift is confirmed by another admin than the one who requested it'
             USING ERRCODE = 'insufficient_privilege';
     END IF;
+    IF NOT EXISTS (SELECT FROM public.api_keys AS k
+                   WHERE k.key_id = request.key_id AND k.revoked_at IS NULL) THEN
+        RAISE EXCEPTION 'SEC-006: the key that requested this lift was revoked since: make a new request'
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
     PERFORM public.ledger_add_lockdown_line(
         lockdown.lockdown_id, 'LIFTED', admin, key_id, request_id, request.reason,
         request.finding_ids, 'LOCKDOWN_LIFTED');
@@ -398,7 +422,8 @@ CREATE TABLE public.recorded_refusals (
     -- The sequence's value that the event tells.
     total bigint NOT NULL,
     security_event_id bigint NOT NULL,
-    CONSTRAINT recorded_refusals_pkey PRIMARY KEY (code, total)
+    CONSTRAINT recorded_refusals_pkey PRIMARY KEY (code, total),
+    CONSTRAINT recorded_refusals_code_known CHECK (code::text ~ '^AUD-[0-9]{3}$')
 );
 CALL public.ledger_guard_table('public.recorded_refusals');
 REVOKE ALL ON public.recorded_refusals FROM PUBLIC;

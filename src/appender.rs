@@ -272,11 +272,12 @@ impl Writer {
                     parts.push(part);
                 }
                 Err(Failure::Row(error)) => {
+                    let code = error.ledger_code();
                     let (sqlstate, constraint) = match error {
                         StoreError::Refused { sqlstate, constraint, .. } => (sqlstate, constraint),
                         _ => (String::new(), None),
                     };
-                    tracing::warn!(sqlstate, constraint, "the database refused a row");
+                    tracing::warn!(code, sqlstate, constraint, "the database refused a row");
                     for pending in part {
                         let (sqlstate, constraint) = (sqlstate.clone(), constraint.clone());
                         pending.answer(Err(AppendError::Refused { sqlstate, constraint }));

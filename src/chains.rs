@@ -265,11 +265,11 @@ fn timestamp(instant: DateTime<Utc>) -> Value<'static> {
     Value::Timestamp(instant.timestamp_micros())
 }
 
-/// The largest document that a row holds, in bytes.
+/// The largest document, or text without a bound in characters, that a row holds, in bytes.
 const MAX_DOCUMENT_BYTES: usize = 1 << 20;
 
-fn is_oversized(document: &Value<'_>) -> bool {
-    matches!(document, Value::Document(text) if text.len() > MAX_DOCUMENT_BYTES)
+fn is_oversized(value: &Value<'_>) -> bool {
+    matches!(value, Value::Document(text) | Value::Text(text) if text.len() > MAX_DOCUMENT_BYTES)
 }
 
 fn is_none_of(value: &Value<'_>, known: &[&str]) -> bool {

@@ -3,6 +3,7 @@
 //! `ARCHITECTURE.md` says how the parts fit together, `FORMAT.md` what is hashed and how.
 
 pub mod appender;
+pub mod body;
 pub mod chains;
 pub mod cli;
 pub mod clock;

@@ -5,11 +5,11 @@ use ledger_verifier::{Column, ColumnType, Value};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::body::json::{check_document, read_members};
+use crate::body::{Fault, Reason};
 use crate::chains::constraints::{self, Constraint};
 use crate::chains::{ClientChain, Identity, NewRow};
 use crate::decimal::{self, DecimalError};
-use crate::webhook::json::{check_document, read_members};
-use crate::webhook::{Fault, Reason};
 
 /// Columns that the ledger fills.
 const FILLED_BY_LEDGER: [&str; 3] = ["id", "recorded_by", "created_at"];

@@ -21,6 +21,8 @@ use std::str::FromStr;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError};
 use sqlx::{ConnectOptions, Connection};
 
+use crate::chains::constraints::ledger_code;
+
 /// How to reach the database as one role.
 #[derive(Clone)]
 pub struct Database {
@@ -131,6 +133,16 @@ impl StoreError {
     pub fn sqlstate(&self) -> Option<&str> {
         match self {
             Self::Refused { sqlstate, .. } => Some(sqlstate),
+            _ => None,
+        }
+    }
+
+    /// The ledger's code for what the database refused.
+    pub fn ledger_code(&self) -> Option<&'static str> {
+        match self {
+            Self::Refused { sqlstate, constraint, .. } => {
+                ledger_code(sqlstate, constraint.as_deref())
+            }
             _ => None,
         }
     }

@@ -9,7 +9,7 @@ use audit_ledger::store::read::{Piece, Snapshot};
 use base64::Engine;
 use common::builders::{one_of_each, signal};
 use common::random::{self, config, sample};
-use common::{TestLedger, fetch, refused, run, soon};
+use common::{HOSTILE_SCHEMA, TestLedger, fetch, refused, run, soon};
 use ledger_verifier::{Chain, ColumnType, RowHash, Value, row_hash};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -113,31 +113,6 @@ async fn random_rows_have_the_same_hash_in_sql_and_in_rust() {
     }
     assert_eq!(ledger.finish().await, 0);
 }
-
-/// Functions and operators that answer nonsense under the names that the hash uses.
-const HOSTILE_SCHEMA: &str = "
-    CREATE SCHEMA hostile;
-    CREATE FUNCTION hostile.sha256(bytea) RETURNS bytea LANGUAGE sql IMMUTABLE RETURN '\\x00'::bytea;
-    CREATE FUNCTION hostile.encode(bytea, text) RETURNS text LANGUAGE sql IMMUTABLE RETURN 'x';
-    CREATE FUNCTION hostile.convert_to(text, name) RETURNS bytea LANGUAGE sql IMMUTABLE
-        RETURN '\\x00'::bytea;
-    CREATE FUNCTION hostile.to_char(timestamp, text) RETURNS text LANGUAGE sql IMMUTABLE RETURN 'x';
-    CREATE FUNCTION hostile.to_char(timestamptz, text) RETURNS text LANGUAGE sql IMMUTABLE
-        RETURN 'x';
-    CREATE FUNCTION hostile.timezone(text, timestamptz) RETURNS timestamp LANGUAGE sql IMMUTABLE
-        RETURN '2000-01-01'::timestamp;
-    CREATE FUNCTION hostile.to_json(text) RETURNS json LANGUAGE sql IMMUTABLE RETURN '0'::json;
-    CREATE FUNCTION hostile.host(inet) RETURNS text LANGUAGE sql IMMUTABLE RETURN 'x';
-    CREATE FUNCTION hostile.concat(text, text) RETURNS text LANGUAGE sql IMMUTABLE RETURN 'x';
-    CREATE OPERATOR hostile.|| (FUNCTION = hostile.concat, LEFTARG = text, RIGHTARG = text);
-    CREATE FUNCTION hostile.differ(text, text) RETURNS boolean LANGUAGE sql IMMUTABLE RETURN true;
-    CREATE OPERATOR hostile.= (FUNCTION = hostile.differ, LEFTARG = text, RIGHTARG = text);
-    CREATE FUNCTION hostile.signals_hash(text, bigint, uuid, text, text, text, numeric, numeric,
-        text, inet, boolean, text, text, timestamptz, timestamptz)
-        RETURNS text LANGUAGE sql IMMUTABLE RETURN 'x';
-    CREATE FUNCTION hostile.ledger_genesis(text) RETURNS text LANGUAGE sql IMMUTABLE RETURN 'x';
-    CREATE DOMAIN hostile.bigint AS text;
-    GRANT USAGE ON SCHEMA hostile TO PUBLIC;";
 
 #[tokio::test]
 async fn no_setting_of_a_session_changes_a_hash() {

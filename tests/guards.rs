@@ -9,6 +9,10 @@ mod changes;
 mod checks;
 #[path = "guards/columns.rs"]
 mod columns;
+#[path = "guards/comments.rs"]
+mod comments;
+#[path = "guards/damaged.rs"]
+mod damaged;
 #[path = "guards/ddl.rs"]
 mod ddl;
 #[path = "guards/drift.rs"]
@@ -17,6 +21,8 @@ mod drift;
 mod inserts;
 #[path = "guards/keys.rs"]
 mod keys;
+#[path = "guards/lockdown.rs"]
+mod lockdown;
 #[path = "guards/rights.rs"]
 mod rights;
 #[path = "guards/rows.rs"]

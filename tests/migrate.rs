@@ -3,9 +3,6 @@
 
 mod common;
 
-use std::path::PathBuf;
-use std::process::Command;
-
 use audit_ledger::appender::{Appender, BatchSettings};
 use audit_ledger::chains::Appended;
 use audit_ledger::clock::Clock;
@@ -14,26 +11,8 @@ use audit_ledger::store::Database;
 use audit_ledger::store::guards::{Drift, Guards, compare_guards};
 use audit_ledger::store::migrate::{create_database, migrate};
 use common::builders::{one_of_each, signal};
+use common::dump::{postgres, url};
 use common::{TestLedger, connect_with, database, fetch, read_back, refused, run, soon};
-use sqlx::postgres::PgConnectOptions;
-
-/// Runs one of PostgreSQL's programs.
-fn postgres(program: &str, arguments: &[&str]) {
-    let folder = std::env::var_os("LEDGER_PG_BINDIR").map(PathBuf::from).unwrap_or_default();
-    let output = Command::new(folder.join(program)).args(arguments).output().unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program}: {errors}");
-}
-
-/// The URL as these programs read it.
-fn url(options: &PgConnectOptions) -> String {
-    let host = options.get_socket().map_or_else(
-        || options.get_host().to_owned(),
-        |folder| folder.to_str().unwrap().to_owned(),
-    );
-    let (user, database) = (options.get_username(), options.get_database().unwrap());
-    format!("postgresql://{user}@/{database}?host={host}&port={}", options.get_port())
-}
 
 #[tokio::test]
 async fn a_restored_ledger_is_the_same_and_goes_on() {
@@ -137,7 +116,7 @@ async fn a_login_without_power_migrates_only_where_no_event_trigger_stands() {
     let migrator = ledger.migrator();
     assert_eq!(
         migrate_and_record(&migrator, Clock::system()).await.unwrap(),
-        [1, 2, 3, 4, 5, 6, 7, 8]
+        [1, 2, 3, 4, 5, 6, 7, 8, 9]
     );
     let mut superuser = ledger.connect_superuser().await;
     run(&mut superuser, "DELETE FROM _sqlx_migrations WHERE version = 4").await;
@@ -153,7 +132,10 @@ async fn a_login_without_power_migrates_only_where_no_event_trigger_stands() {
     let bare_superuser = ledger.options("postgres").database(name);
     run(&mut connect_with(&bare_superuser).await, schema).await;
     let bare = database(&without);
-    assert_eq!(migrate_and_record(&bare, Clock::system()).await.unwrap(), [1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(
+        migrate_and_record(&bare, Clock::system()).await.unwrap(),
+        [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    );
     let guards = compare_guards(&database(&without.clone().username("app_trading"))).await;
     assert!(matches!(guards.unwrap(), Guards::Unknown { were_made: false }));
     // A superuser who comes later makes the guards, and that is recorded.
@@ -209,7 +191,7 @@ async fn migrations_that_start_together_are_applied_and_recorded_once() {
     for versions in futures_util::future::join_all(migrations).await {
         recorded.extend(versions.unwrap());
     }
-    assert_eq!(recorded, [1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(recorded, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
     let mut connection = connect_with(&fresh).await;
     let events = "SELECT count(*) FROM security_events WHERE event_type = 'MIGRATION_APPLIED'";
     assert_eq!(fetch::<i64>(&mut connection, events).await, 1);
@@ -218,7 +200,7 @@ async fn migrations_that_start_together_are_applied_and_recorded_once() {
     let template = ledger.superuser();
     assert_eq!(
         migrate_and_record(&template, Clock::system()).await.unwrap(),
-        [1, 2, 3, 4, 5, 6, 7, 8]
+        [1, 2, 3, 4, 5, 6, 7, 8, 9]
     );
     assert_eq!(read_back::verify(&mut connection).await.problems, Vec::<String>::new());
     drop(connection);

@@ -3,6 +3,8 @@
 mod common;
 #[path = "serve/keys.rs"]
 mod keys;
+#[path = "serve/lockdown.rs"]
+mod lockdown;
 #[path = "serve/program.rs"]
 mod program;
 

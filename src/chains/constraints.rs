@@ -1,5 +1,5 @@
-//! What the tables' constraints mean to whoever sent a row: the one place where a name that
-//! PostgreSQL, or the service before it, refuses a row by becomes a field and a rule.
+//! What the database's refusals mean: the one place where a SQLSTATE and the name of a constraint
+//! become one of the ledger's codes, and for whoever sent a row a field and a rule.
 
 /// Why a constraint refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,33 @@ pub fn by_name(name: &str) -> Option<&'static Constraint> {
     CONSTRAINTS.iter().find(|constraint| constraint.name == name)
 }
 
+/// The ledger's code for what the database refuses by this SQLSTATE and constraint.
+pub fn ledger_code(sqlstate: &str, constraint: Option<&str>) -> Option<&'static str> {
+    match (sqlstate, constraint.and_then(by_name).map(|constraint| constraint.kind)) {
+        ("AU001", _) => Some("AUD-001"),
+        ("AU002", _) => Some("AUD-002"),
+        ("AU003", _) => Some("AUD-003"),
+        ("AU004", _) => Some("AUD-004"),
+        ("AU005", _) => Some("AUD-005"),
+        ("AU006", _) => Some("AUD-006"),
+        ("AU007", _) => Some("AUD-007"),
+        // foreign_key_violation
+        (_, Some(Kind::UnknownReference)) | ("23503", _) => Some("AUD-008"),
+        ("AU009", _) => Some("AUD-009"),
+        // insufficient_privilege: what a role has no right to do, the guards would refuse as well.
+        ("AU010" | "42501", _) => Some("AUD-010"),
+        ("AU011", _) => Some("AUD-011"),
+        // check_violation: the hash is the ledger's own matter, the rest the sender's.
+        ("23514", None) if constraint.is_some_and(|name| name.ends_with("_row_hash_correct")) => {
+            Some("AUD-011")
+        }
+        ("23514", _) => Some("VAL-002"),
+        // unique_violation
+        ("23505", _) => Some("IDP-001"),
+        _ => None,
+    }
+}
+
 const fn field(name: &'static str, field: &'static str, rule: &'static str) -> Constraint {
     Constraint { name, kind: Kind::InvalidField, field, rule }
 }
@@ -44,7 +71,7 @@ const FILLS: &str = "and fill_price belong to FILL and PARTIAL_FILL, and to noth
 const KILL_SWITCH: &str = "is missing: a KILL_SWITCH has it";
 
 /// Every constraint that a row which a client writes can violate.
-pub static CONSTRAINTS: [Constraint; 24] = [
+pub static CONSTRAINTS: [Constraint; 25] = [
     field("signals_side_known", "side", SIDES),
     field("signals_price_positive", "price", POSITIVE),
     field("signals_quantity_positive", "quantity", POSITIVE),
@@ -93,4 +120,30 @@ pub static CONSTRAINTS: [Constraint; 24] = [
     field("order_events_zar_equity_required", "zar_equity", KILL_SWITCH),
     field("order_events_positions_closed_required", "positions_closed", KILL_SWITCH),
     field("order_events_positions_closed_size", "positions_closed", TOO_LARGE),
+    field("order_events_rejection_reason_size", "rejection_reason", TOO_LARGE),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_has_its_code() {
+        for (sqlstate, constraint, code) in [
+            ("AU001", None, Some("AUD-001")),
+            ("AU009", None, Some("AUD-009")),
+            ("42501", None, Some("AUD-010")),
+            ("23503", Some("order_events_order_execution_id_fkey"), Some("AUD-008")),
+            ("23514", Some("order_events_event_type_known"), Some("VAL-002")),
+            ("23514", Some("signals_row_hash_correct"), Some("AUD-011")),
+            ("23505", Some("signals_signal_id_key"), Some("IDP-001")),
+            ("57014", None, None),
+        ] {
+            assert_eq!(ledger_code(sqlstate, constraint), code, "{sqlstate} {constraint:?}");
+        }
+        let mut names: Vec<_> = CONSTRAINTS.iter().map(|constraint| constraint.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), CONSTRAINTS.len(), "a constraint stands once");
+    }
+}

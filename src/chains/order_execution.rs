@@ -17,16 +17,17 @@ fn reference(values: &[Value<'_>]) -> Option<Reference> {
 fn violated(values: &[Value<'_>]) -> Option<&'static str> {
     let [_, _, order_type, _, side, quantity, price, _, status, ..] = values else { return None };
     let is_market = matches!(order_type, Value::Text(text) if text == MARKET);
+    // In the order of their names, in which PostgreSQL looks at them.
     let statuses = ["PENDING", "SUBMITTED", "FILLED", "PARTIAL", "REJECTED", "CANCELLED"];
     [
         (
             is_none_of(order_type, &[MARKET, "LIMIT", "STOP", "STOP_LIMIT"]),
             "order_execution_order_type_known",
         ),
-        (is_none_of(side, &["BUY", "SELL"]), "order_execution_side_known"),
-        (is_not_positive(quantity), "order_execution_quantity_positive"),
         ((*price == Value::Null) != is_market, "order_execution_price_for_type"),
         (is_not_positive(price), "order_execution_price_positive"),
+        (is_not_positive(quantity), "order_execution_quantity_positive"),
+        (is_none_of(side, &["BUY", "SELL"]), "order_execution_side_known"),
         (is_none_of(status, &statuses), "order_execution_status_known"),
     ]
     .into_iter()

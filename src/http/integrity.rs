@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::Service;
 use super::auth::Authorized;
 use super::page::{Page, Parameters};
-use super::problem::{Code, Problem};
+use super::problem::{Code, Problem, RefusedParameter, RefusedUnderV1};
 use crate::chains::rfc3339;
 use crate::integrity::run::run_check;
 use crate::integrity::verify::Scope;
@@ -28,16 +28,7 @@ use crate::store::lockdown::current_lockdown;
     responses(
         (status = 200, description = "A page. Where there is another, `Link` names it as `next`.",
          body = Page<StoredCheck>, headers(("Link" = String))),
-        (status = 400, description = "An unknown or unreadable parameter (VAL-003).",
-         body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No API key in force (SEC-005).",
-         body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The key lacks the scope (SEC-006).",
-         body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many requests (LIM-002).",
-         body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away or slow (SYS-001).",
-         body = Problem, content_type = "application/problem+json")),
+        RefusedParameter, RefusedUnderV1),
     security(("api_key" = ["read"])))]
 pub(super) async fn checks(
     _: Authorized<scope::Read>,
@@ -69,10 +60,7 @@ pub(super) struct Integrity {
 #[utoipa::path(get, path = "/v1/integrity", tag = "integrity",
     responses(
         (status = 200, description = "The state.", body = Integrity),
-        (status = "4XX", description = "VAL-003, SEC-005, SEC-006, LIM-002.",
-         body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away or slow (SYS-001).",
-         body = Problem, content_type = "application/problem+json")),
+        RefusedParameter, RefusedUnderV1),
     security(("api_key" = ["read"])))]
 pub(super) async fn state(
     _: Authorized<scope::Read>,
@@ -112,10 +100,7 @@ pub(super) struct CheckAnswer {
 #[utoipa::path(post, path = "/v1/integrity/checks", tag = "integrity",
     responses(
         (status = 201, description = "Checked; what was found is in the list of checks.", body = CheckAnswer),
-        (status = "4XX", description = "SEC-005, SEC-006, LIM-002.",
-         body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Another check is running, or the database is away or slow (SYS-001).",
-         body = Problem, content_type = "application/problem+json")),
+        RefusedUnderV1),
     security(("api_key" = ["verify"])))]
 pub(super) async fn check(
     _: Authorized<scope::Verify>,

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::Service;
 use super::auth::{Authorized, bearer};
 use super::page::Parameters;
-use super::problem::{Code, Problem};
+use super::problem::{Code, Problem, RefusedParameter, RefusedUnderV1};
 use crate::chains::rfc3339;
 use crate::keys::ApiKey;
 use crate::keys::scope::{Admin, Read};
@@ -46,10 +46,7 @@ pub(super) struct LockdownAnswer {
 #[utoipa::path(get, path = "/v1/lockdown", tag = "lockdown",
     responses(
         (status = 200, description = "The state.", body = LockdownAnswer),
-        (status = "4XX", description = "VAL-003, SEC-005, SEC-006, LIM-002.",
-         body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away or slow (SYS-001).",
-         body = Problem, content_type = "application/problem+json")),
+        RefusedParameter, RefusedUnderV1),
     security(("api_key" = ["read"])))]
 pub(super) async fn state(
     _: Authorized<Read>,
@@ -114,10 +111,7 @@ const MAX_REASON_CHARS: usize = 1000;
          body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "A field is missing or invalid, or the request is too old (VAL-002).",
          body = Problem, content_type = "application/problem+json"),
-        (status = "4XX", description = "SEC-005, LIM-002.",
-         body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away or slow (SYS-001).",
-         body = Problem, content_type = "application/problem+json")),
+        RefusedUnderV1),
     security(("api_key" = ["admin"])))]
 pub(super) async fn lift(
     _: Authorized<Admin>,

@@ -218,6 +218,36 @@ impl Problem {
     }
 }
 
+/// What a route that takes parameters may be answered with, for the API's description.
+#[derive(utoipa::IntoResponses)]
+#[expect(dead_code, reason = "describes answers")]
+pub(super) enum RefusedParameter {
+    /// A parameter is unknown or unreadable (VAL-003).
+    #[response(status = 400, content_type = "application/problem+json")]
+    Unreadable(Problem),
+}
+
+/// What every route under `/v1` may be answered with, for the API's description.
+#[derive(utoipa::IntoResponses)]
+#[expect(dead_code, reason = "describes answers")]
+pub(super) enum RefusedUnderV1 {
+    /// No API key in force (SEC-005).
+    #[response(status = 401, content_type = "application/problem+json")]
+    NoKey(Problem),
+    /// The key lacks the scope (SEC-006).
+    #[response(status = 403, content_type = "application/problem+json")]
+    NoScope(Problem),
+    /// Too many requests (LIM-002).
+    #[response(status = 429, content_type = "application/problem+json")]
+    TooMany(Problem),
+    /// Something unforeseen (SYS-002).
+    #[response(status = 500, content_type = "application/problem+json")]
+    Unforeseen(Problem),
+    /// The database is away or slow (SYS-001): try again.
+    #[response(status = 503, content_type = "application/problem+json")]
+    Unavailable(Problem),
+}
+
 impl From<StoreError> for Problem {
     /// The refusal of a request for which the database did not do what it was asked. What the
     /// database said is for the telemetry alone.
@@ -227,7 +257,8 @@ impl From<StoreError> for Problem {
             tracing::warn!(request_id, %error, "the database is away or slow");
             return Self::new(Code::Unavailable, "the database is away or slow").retry_after(1);
         }
-        tracing::error!(request_id, %error, "a request cannot be answered");
+        let code = error.ledger_code();
+        tracing::error!(request_id, code, %error, "a request cannot be answered");
         Self::new(Code::Internal, "the request could not be handled")
     }
 }

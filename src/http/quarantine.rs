@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::Service;
 use super::auth::Authorized;
-use super::problem::{Code, Problem};
+use super::problem::{Code, Problem, RefusedUnderV1};
 use super::webhook::{ANSWER_WITHIN, code_of, not_recorded};
 use crate::chains::Receipt;
 use crate::keys::scope::Admin;
@@ -44,10 +44,7 @@ pub(super) struct ReleaseAnswer {
          body = Problem, content_type = "application/problem+json"),
         (status = 423, description = "The ledger is locked down (AUD-009).",
          body = Problem, content_type = "application/problem+json"),
-        (status = "4XX", description = "SEC-005, SEC-006, LIM-002.",
-         body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away or slow (SYS-001): send it again.",
-         body = Problem, content_type = "application/problem+json")),
+        RefusedUnderV1),
     security(("api_key" = ["admin"])))]
 pub(super) async fn release_delivery(
     authorized: Authorized<Admin>,

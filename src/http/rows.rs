@@ -12,7 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::auth::Authorized;
 use super::page::{Page, Parameters};
-use super::problem::{Code, Problem};
+use super::problem::{Code, Problem, RefusedParameter, RefusedUnderV1};
 use super::webhook::{ANSWER_WITHIN, code_of, not_recorded, read_body};
 use super::{Service, bodies};
 use crate::appender::AppendError;
@@ -65,10 +65,6 @@ macro_rules! writes {
                 (status = 200, description = "Recorded before; with the first receipt.", body = RowAnswer),
                 (status = 400, description = "The body cannot be read (VAL-001).",
                  body = Problem, content_type = "application/problem+json"),
-                (status = 401, description = "The API key is missing or unknown (SEC-005).",
-                 body = Problem, content_type = "application/problem+json"),
-                (status = 403, description = "The API key lacks the scope (SEC-006).",
-                 body = Problem, content_type = "application/problem+json"),
                 (status = 409, description = "The idempotency key was used with another body (IDP-001).",
                  body = Problem, content_type = "application/problem+json"),
                 (status = 413, description = "The body is too large (LIM-001).",
@@ -78,10 +74,7 @@ macro_rules! writes {
                  body = Problem, content_type = "application/problem+json"),
                 (status = 423, description = "The ledger is locked down (AUD-009).",
                  body = Problem, content_type = "application/problem+json"),
-                (status = 429, description = "Too many requests (LIM-002).",
-                 body = Problem, content_type = "application/problem+json"),
-                (status = 503, description = "The database is away or slow (SYS-001): send it again.",
-                 body = Problem, content_type = "application/problem+json")),
+                RefusedUnderV1),
             security(("api_key" = ["ingest"])))]
         pub(super) async fn $name(
             authorized: Authorized<Ingest>,
@@ -145,7 +138,9 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let key = value.to_str().map_err(|_| invalid())?;
-    let fits = (1..=MAX_KEY_CHARS).contains(&key.len()) && values.next().is_none();
+    // to_str() lets spaces and tabs through.
+    let is_plain = key.bytes().all(|byte| byte.is_ascii_graphic());
+    let fits = (1..=MAX_KEY_CHARS).contains(&key.len()) && is_plain && values.next().is_none();
     if fits { Ok(Some(key.to_owned())) } else { Err(invalid()) }
 }
 
@@ -204,14 +199,9 @@ fn no_such_row() -> Problem {
         ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before.")),
     responses(
         (status = 200, description = "A page; `Link` leads to the next.", body = Page<Object>),
-        (status = 400, description = "A parameter is unknown or unreadable (VAL-003).",
-         body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such chain (NTF-001).",
          body = Problem, content_type = "application/problem+json"),
-        (status = "4XX", description = "SEC-005, SEC-006, LIM-002.",
-         body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away or slow (SYS-001).",
-         body = Problem, content_type = "application/problem+json")),
+        RefusedParameter, RefusedUnderV1),
     security(("api_key" = ["read"])))]
 pub(super) async fn list(
     _: Authorized<Read>,
@@ -255,10 +245,7 @@ async fn page(
         (status = 200, description = "The row.", body = RowWithReceipt),
         (status = 404, description = "No such row (NTF-001).",
          body = Problem, content_type = "application/problem+json"),
-        (status = "4XX", description = "SEC-005, SEC-006, LIM-002.",
-         body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away or slow (SYS-001).",
-         body = Problem, content_type = "application/problem+json")),
+        RefusedParameter, RefusedUnderV1),
     security(("api_key" = ["read"])))]
 pub(super) async fn get(
     _: Authorized<Read>,

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::Service;
 use super::auth::Authorized;
 use super::page::{Page, Parameters};
-use super::problem::{Code, Problem};
+use super::problem::{Code, Problem, RefusedParameter, RefusedUnderV1};
 use crate::keys::scope::Read;
 use crate::store::rows::story;
 use crate::store::trades::{
@@ -47,10 +47,7 @@ pub(super) struct StoryStep {
         ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before.")),
     responses(
         (status = 200, description = "A page; `Link` leads to the next.", body = Page<Trade>),
-        (status = "4XX", description = "VAL-003, SEC-005, SEC-006, LIM-002.",
-         body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away or slow (SYS-001).",
-         body = Problem, content_type = "application/problem+json")),
+        RefusedParameter, RefusedUnderV1),
     security(("api_key" = ["read"])))]
 pub(super) async fn list(
     _: Authorized<Read>,
@@ -71,10 +68,7 @@ pub(super) async fn list(
         (status = 200, description = "The story.", body = Story),
         (status = 404, description = "No such signal (NTF-001).",
          body = Problem, content_type = "application/problem+json"),
-        (status = "4XX", description = "SEC-005, SEC-006, LIM-002.",
-         body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away or slow (SYS-001).",
-         body = Problem, content_type = "application/problem+json")),
+        RefusedParameter, RefusedUnderV1),
     security(("api_key" = ["read"])))]
 pub(super) async fn get(
     _: Authorized<Read>,
@@ -116,10 +110,7 @@ pub(super) async fn get(
         ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before.")),
     responses(
         (status = 200, description = "A page; `Link` leads to the next.", body = Page<KillSwitchEvent>),
-        (status = "4XX", description = "VAL-003, SEC-005, SEC-006, LIM-002.",
-         body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away or slow (SYS-001).",
-         body = Problem, content_type = "application/problem+json")),
+        RefusedParameter, RefusedUnderV1),
     security(("api_key" = ["read"])))]
 pub(super) async fn kill_switch_events(
     _: Authorized<Read>,

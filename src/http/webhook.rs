@@ -16,10 +16,11 @@ use super::problem::{Code, Problem, REQUEST_ID};
 use super::telemetry::ClientAddress;
 use super::{Service, auth};
 use crate::appender::AppendError;
+use crate::body::{Fault, Reason};
 use crate::chains::Receipt;
 use crate::keys::Scope;
 use crate::webhook::auth::{AuthError, Presented, authenticate, by_api_key};
-use crate::webhook::{Delivery, Fault, Outcome, Reason, Source, record};
+use crate::webhook::{Delivery, Outcome, Source, record};
 
 /// Senders give up at 3 s: within this time after its last byte a delivery is answered.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(2_300);

@@ -4,8 +4,10 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use ledger_verifier::check::{ChainChecker, ChainRow, LOG_NAME, LogChecker, Step, not_in_log};
-use ledger_verifier::{Chain, Finding, FindingKind, LogEntry};
+use ledger_verifier::check::{
+    ChainChecker, ChainRow, LOG_NAME, LogChecker, Step, missing_rows, not_in_log,
+};
+use ledger_verifier::{Chain, Finding, FindingKind, LogEntry, RowId};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -372,6 +374,13 @@ impl Run<'_> {
                     self.found(&mut findings);
                 }
             }
+            // The end of a chain is known from the log alone.
+            let report = &self.chains[rows.at];
+            if rows.is_whole && rows.last_missing > report.expected_rows {
+                let first = RowId(report.expected_rows + 1);
+                findings.push(missing_rows(report.chain, first, RowId(rows.last_missing)));
+                self.found(&mut findings);
+            }
         }
     }
 
@@ -389,7 +398,10 @@ impl Run<'_> {
                 return;
             }
             match checker.compare(entry, rows.next.as_ref(), findings) {
-                Step::NextEntry => return,
+                Step::NextEntry => {
+                    rows.last_missing = rows.last_missing.max(entry.id.0);
+                    return;
+                }
                 Step::Both => {
                     rows.next = None;
                     return;
@@ -467,11 +479,20 @@ struct Rows {
     next: Option<ChainRow>,
     /// Whether the last row was read.
     is_whole: bool,
+    /// The highest id that the log has and the chain has not.
+    last_missing: i64,
 }
 
 impl Rows {
     fn new(at: usize, pieces: mpsc::Receiver<Piece<CheckedRow>>) -> Self {
-        Self { at, pieces, piece: Vec::new().into_iter(), next: None, is_whole: false }
+        Self {
+            at,
+            pieces,
+            piece: Vec::new().into_iter(),
+            next: None,
+            is_whole: false,
+            last_missing: 0,
+        }
     }
 
     /// Reads the next row into `next`, unless there is one, or no more.

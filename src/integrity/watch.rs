@@ -9,7 +9,7 @@ use ledger_verifier::{Finding, FindingKind};
 use metrics::{counter, gauge};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep};
 
 use super::lockdown::LockdownState;
 use super::run::run_check;
@@ -53,7 +53,9 @@ pub fn watch(watched: &Watched) -> JoinSet<()> {
 
 async fn check_on_schedule(watched: Watched) {
     let Some(every) = watched.check_every else { return };
-    let mut ticks = interval(LOOK_FOR_CHECKS.min(every));
+    // Not at the very start: whoever has just started the service may want to check by hand.
+    let between = LOOK_FOR_CHECKS.min(every);
+    let mut ticks = interval_at(Instant::now() + between, between);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;

@@ -18,6 +18,7 @@ static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
     migrations
 });
 const ROLES: &str = include_str!("../../migrations/bootstrap/roles.sql");
+const COMMENTS: &str = include_str!("../../migrations/bootstrap/comments.sql");
 const OWNER: &str = "ledger_owner";
 /// PostgreSQL 15.
 const OLDEST_SERVER: i32 = 150_000;
@@ -162,6 +163,8 @@ async fn migrate_with_guards(connection: &mut PgConnection) -> Result<Vec<Drift>
         "/* set_for_migrations */ SET LOCAL ROLE NONE; SET LOCAL search_path = pg_catalog, pg_temp",
     )
     .await?;
+    // Late, since the locks on what is commented on are held until the commit.
+    sqlx::raw_sql(COMMENTS).execute(&mut *transaction).await.in_statement("comment")?;
     guards::end_migration(&mut transaction).await?;
     let after = guards::drift(&mut transaction).await?;
     transaction.commit().await.in_statement(STATEMENT)?;

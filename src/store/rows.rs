@@ -142,7 +142,8 @@ async fn select<'c>(
         "/* select_rows */
          SELECT {columns},
                 (SELECT l.leaf_index FROM public.ledger_log AS l
-                 WHERE l.chain = '{name}' AND l.id = t.id) AS leaf_index
+                 WHERE l.chain = '{name}' AND l.id = t.id
+                 ORDER BY l.leaf_index LIMIT 1) AS leaf_index
          FROM public.{name} AS t WHERE {condition} {rest}",
         columns = columns.join(", "),
         name = chain.name,
@@ -171,11 +172,13 @@ fn read(chain: &'static Chain, row: &PgRow) -> Result<StoredRow, sqlx::Error> {
         })
         .collect::<Result<_, sqlx::Error>>()?;
     let leaf_index: Option<i64> = row.try_get("leaf_index")?;
+    // NULL only where somebody tampered, which is no reason not to show the row.
+    let hash = |column: &str| row.try_get(column).map(Option::<String>::unwrap_or_default);
     Ok(StoredRow {
         chain,
         values,
-        prev_hash: row.try_get("prev_hash")?,
-        row_hash: row.try_get("row_hash")?,
+        prev_hash: hash("prev_hash")?,
+        row_hash: hash("row_hash")?,
         leaf_index: leaf_index.and_then(|leaf| u64::try_from(leaf).ok()).map(LeafIndex),
     })
 }

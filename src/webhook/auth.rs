@@ -12,8 +12,8 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
-use super::json::{holds_text, take_token};
 use super::source::{Source, WebhookSecret};
+use crate::body::json::{holds_text, take_token};
 
 /// How far a Standard Webhooks timestamp may be from now.
 pub const TIMESTAMP_TOLERANCE: TimeDelta = TimeDelta::minutes(5);

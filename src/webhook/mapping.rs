@@ -7,9 +7,10 @@ use ledger_verifier::chain::SIGNALS;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::json::{Member, read_object};
+use super::Delivery;
 use super::source::{Field, Mapping};
-use super::{Delivery, Fault, Reason};
+use crate::body::json::{Member, read_object};
+use crate::body::{Fault, Reason};
 use crate::chains::signals::{NewSignal, SAME_BYTES, Side};
 use crate::decimal::{self, DecimalError};
 

@@ -12,8 +12,9 @@ use uuid::Uuid;
 
 use super::auth::{Authenticated, Method};
 use super::mapping::map_signal;
-use super::{Delivery, Fault, Reason, Source};
+use super::{Delivery, Source};
 use crate::appender::{AppendError, Appender};
+use crate::body::{Fault, Reason};
 use crate::chains::security_events::{EventType, NewSecurityEvent};
 use crate::chains::{Appended, Lockdown, Receipt};
 use crate::clock::Clock;

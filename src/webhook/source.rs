@@ -11,8 +11,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use super::auth::Method;
-use super::json::Pointers;
 use super::mapping::check_defaults;
+use crate::body::json::Pointers;
 
 /// The source that exists from the start.
 pub const TRADINGVIEW: &str = "tradingview";

@@ -1,13 +1,13 @@
 //! The same delivery again is answered with the row it has; another one under its id is not.
 
 use audit_ledger::appender::Appender;
-use audit_ledger::chains::NewRow;
 use audit_ledger::chains::signals::NewSignal;
+use audit_ledger::chains::{Appended, Identity, NewRow};
 use audit_ledger::clock::Clock;
 use chrono::TimeDelta;
 use futures_util::future::join_all;
 
-use crate::common::builders::{delivery, event, signal, signal_of};
+use crate::common::builders::{debate, delivery, event, order, signal, signal_of};
 use crate::common::{TestLedger, fetch, soon};
 use crate::{assert_stored, conflict, duplicate, in_one_batch, recorded};
 
@@ -50,6 +50,52 @@ async fn within_one_batch() {
     assert_eq!(duplicate(next()).receipt, first);
     assert_stored(&mut ledger.connect_app().await, &first).await;
     assert_eq!(ledger.finish().await, 5);
+}
+
+#[tokio::test]
+async fn requests_within_one_batch() {
+    let ledger = TestLedger::new().await;
+    let known = signal(1);
+    let id = known.correlation_id;
+    recorded(ledger.appender().append(known, soon()).await);
+    let keyed = |row: NewRow, recorded_by: &str, content: u8| NewRow {
+        identity: Identity::Request {
+            recorded_by: recorded_by.to_owned(),
+            key: "k-1".to_owned(),
+            content: [content; 32],
+        },
+        ..row
+    };
+    let unknown = uuid::Uuid::from_u128(7);
+    let rows = vec![
+        // One that is refused leaves its key to the next.
+        keyed(debate(1, unknown), "desk", 1),
+        keyed(debate(1, id), "desk", 2),
+        keyed(debate(1, id), "desk", 2),
+        keyed(debate(2, id), "desk", 3),
+        keyed(debate(1, unknown), "desk", 1),
+        keyed(debate(1, id), "another", 2),
+        keyed(order(1, id), "desk", 2),
+        debate(1, id),
+    ];
+    let mut answers = in_one_batch(&ledger, rows.clone()).await.into_iter();
+    let mut next = || answers.next().unwrap();
+    let refused = next().unwrap();
+    assert!(matches!(refused, Appended::UnknownReference("ai_debates_correlation_id_fkey")));
+    let first = recorded(next());
+    assert_eq!(duplicate(next()).receipt, first);
+    assert_eq!(conflict(next()).receipt, first);
+    assert_eq!(conflict(next()).receipt, first, "its key is taken by now");
+    assert_eq!([recorded(next()).id.0, recorded(next()).id.0, recorded(next()).id.0], [2, 1, 3]);
+
+    // All of it again, of which only the row without a key is a new one.
+    let again = in_one_batch(&ledger, rows).await;
+    let new = again.iter().filter(|answer| matches!(answer, Ok(Appended::Recorded(_)))).count();
+    let conflicts =
+        again.iter().filter(|answer| matches!(answer, Ok(Appended::Conflict(_)))).count();
+    let old = again.iter().filter(|answer| matches!(answer, Ok(Appended::Duplicate(_)))).count();
+    assert_eq!((new, conflicts, old), (1, 3, 4));
+    assert_eq!(ledger.finish().await, 1 + 4 + 1);
 }
 
 #[tokio::test]

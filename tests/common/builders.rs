@@ -85,7 +85,7 @@ pub(crate) fn debate(n: u32, correlation_id: Uuid) -> NewRow {
 /// The `n`th order, made for this signal: a limit order where `n` is odd, else a market order.
 pub(crate) fn order(n: u32, correlation_id: Uuid) -> NewRow {
     let is_limit = !n.is_multiple_of(2);
-    let if_limit = |value: Value<'static>| if is_limit { value } else { Value::Null };
+    let unless_market = |value: Value<'static>| if is_limit { value } else { Value::Null };
     row_of(
         &order_execution::CLIENT_CHAIN,
         vec![
@@ -95,8 +95,8 @@ pub(crate) fn order(n: u32, correlation_id: Uuid) -> NewRow {
             text("BTCUSD"),
             text("BUY"),
             Value::Decimal(1_250_000_000),
-            if_limit(Value::Decimal(600_000_000_000_000 + i128::from(n))),
-            if_limit(text(format!("x-{n}"))),
+            unless_market(Value::Decimal(600_000_000_000_000 + i128::from(n))),
+            unless_market(text(format!("x-{n}"))),
             text("SUBMITTED"),
             text("executor"),
             Value::Null,

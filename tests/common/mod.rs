@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub(crate) mod builders;
+pub(crate) mod dump;
 pub(crate) mod random;
 pub(crate) mod read_back;
 
@@ -25,6 +26,31 @@ const TEMPLATE_LOCK: i64 = 0x006c_6564_6765_7274;
 
 /// A superuser's statement that lets DDL on the ledger through.
 pub(crate) const ALLOW_DDL: &str = "ALTER EVENT TRIGGER ledger_guard_ddl DISABLE";
+
+/// Functions and operators that answer nonsense under the names that the hash uses.
+pub(crate) const HOSTILE_SCHEMA: &str = "
+    CREATE SCHEMA hostile;
+    CREATE FUNCTION hostile.sha256(bytea) RETURNS bytea LANGUAGE sql IMMUTABLE RETURN '\\x00'::bytea;
+    CREATE FUNCTION hostile.encode(bytea, text) RETURNS text LANGUAGE sql IMMUTABLE RETURN 'x';
+    CREATE FUNCTION hostile.convert_to(text, name) RETURNS bytea LANGUAGE sql IMMUTABLE
+        RETURN '\\x00'::bytea;
+    CREATE FUNCTION hostile.to_char(timestamp, text) RETURNS text LANGUAGE sql IMMUTABLE RETURN 'x';
+    CREATE FUNCTION hostile.to_char(timestamptz, text) RETURNS text LANGUAGE sql IMMUTABLE
+        RETURN 'x';
+    CREATE FUNCTION hostile.timezone(text, timestamptz) RETURNS timestamp LANGUAGE sql IMMUTABLE
+        RETURN '2000-01-01'::timestamp;
+    CREATE FUNCTION hostile.to_json(text) RETURNS json LANGUAGE sql IMMUTABLE RETURN '0'::json;
+    CREATE FUNCTION hostile.host(inet) RETURNS text LANGUAGE sql IMMUTABLE RETURN 'x';
+    CREATE FUNCTION hostile.concat(text, text) RETURNS text LANGUAGE sql IMMUTABLE RETURN 'x';
+    CREATE OPERATOR hostile.|| (FUNCTION = hostile.concat, LEFTARG = text, RIGHTARG = text);
+    CREATE FUNCTION hostile.differ(text, text) RETURNS boolean LANGUAGE sql IMMUTABLE RETURN true;
+    CREATE OPERATOR hostile.= (FUNCTION = hostile.differ, LEFTARG = text, RIGHTARG = text);
+    CREATE FUNCTION hostile.signals_hash(text, bigint, uuid, text, text, text, numeric, numeric,
+        text, inet, boolean, text, text, timestamptz, timestamptz)
+        RETURNS text LANGUAGE sql IMMUTABLE RETURN 'x';
+    CREATE FUNCTION hostile.ledger_genesis(text) RETURNS text LANGUAGE sql IMMUTABLE RETURN 'x';
+    CREATE DOMAIN hostile.bigint AS text;
+    GRANT USAGE ON SCHEMA hostile TO PUBLIC;";
 
 /// The server that tests run on, as its superuser.
 #[expect(clippy::unused_async, reason = "a server that has to be started takes its time")]
@@ -152,6 +178,37 @@ impl TestLedger {
         let mut connection = self.connect_superuser().await;
         disarm(&mut connection).await;
         run(&mut connection, sql).await;
+    }
+
+    /// Runs statements that change one table as a superuser who covers his tracks: every guard that
+    /// he put out of the way is put back afterwards, and holds for whatever comes later.
+    pub(crate) async fn tamper_and_rearm(&self, table: &str, sql: &str) {
+        let mut connection = self.connect_superuser().await;
+        let check = format!("{table}_row_hash_correct");
+        let definition = format!(
+            "SELECT replace(pg_get_constraintdef(oid), ' NOT VALID', '') FROM pg_constraint
+             WHERE conname = '{check}'"
+        );
+        let definition: String = fetch(&mut connection, &definition).await;
+        let always = format!(
+            "SELECT coalesce(string_agg(format('ALTER TABLE public.{table} ENABLE ALWAYS TRIGGER %I;',
+                                               tgname), ' '), '')
+             FROM pg_trigger WHERE tgrelid = 'public.{table}'::regclass AND tgenabled = 'A'"
+        );
+        let always: String = fetch(&mut connection, &always).await;
+        let statements = format!(
+            "BEGIN;
+             ALTER EVENT TRIGGER ledger_guard_ddl DISABLE;
+             ALTER TABLE public.{table} DISABLE TRIGGER ALL;
+             ALTER TABLE public.{table} DROP CONSTRAINT {check};
+             {sql};
+             ALTER TABLE public.{table} ADD CONSTRAINT {check} {definition} NOT VALID;
+             ALTER TABLE public.{table} ENABLE TRIGGER ALL;
+             {always}
+             ALTER EVENT TRIGGER ledger_guard_ddl ENABLE ALWAYS;
+             COMMIT"
+        );
+        run(&mut connection, &statements).await;
     }
 
     /// The superuser's connection with which a test tampers step by step.

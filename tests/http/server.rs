@@ -1,4 +1,5 @@
 //! The service in this process, on a port of its own.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;

@@ -101,6 +101,8 @@ impl Program {
             .env("LEDGER_DATA_DIR", folder.path().join("data"))
             // All load of a test comes from one address.
             .env("LEDGER_RATE_LIMIT_ADDRESS_PER_S", "0")
+            // A test says when the ledger is checked.
+            .env("LEDGER_VERIFY_INTERVAL_S", "0")
             .envs(variables.iter().cloned())
             .stdout(file("stdout"))
             .stderr(file("stderr"))

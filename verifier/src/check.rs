@@ -158,6 +158,7 @@ impl ChainChecker {
     /// Checks the next row and adds what is wrong with it to `findings`.
     pub fn check(&mut self, row: &StoredRow<'_>, findings: &mut Vec<Finding>) {
         let chain = self.chain.name;
+        let first = findings.len();
         let mut report = |kind, detail| {
             findings.push(Finding {
                 kind,
@@ -170,11 +171,7 @@ impl ChainChecker {
         let expected = self.next_id;
         // A row without an id has its finding from its hash, and no place among the others.
         let id = row.id().map_or(expected, |id| id.0);
-        if id > expected + 1 {
-            report(FindingKind::Gap, format!("rows {expected} to {} are missing", id - 1));
-        } else if id > expected {
-            report(FindingKind::Gap, format!("row {expected} is missing"));
-        } else if id < expected {
+        if id < expected {
             report(FindingKind::Gap, format!("expected row {expected} here"));
         }
 
@@ -222,6 +219,26 @@ impl ChainChecker {
             self.next_id = self.next_id.max(id.saturating_add(1));
         }
         self.last_hash = Some(row.row_hash.to_vec());
+        if id > expected {
+            findings.insert(first, missing_rows(chain, RowId(expected), RowId(id - 1)));
+        }
+    }
+}
+
+/// The finding for rows that are missing from a chain. It carries the first one's id, so that it is
+/// the same finding when rows come after the gap.
+pub fn missing_rows(chain: &str, first: RowId, last: RowId) -> Finding {
+    let detail = if first == last {
+        format!("row {first} is missing")
+    } else {
+        format!("rows {first} to {last} are missing")
+    };
+    Finding {
+        kind: FindingKind::Gap,
+        chain: chain.to_owned(),
+        id: Some(first),
+        leaf_index: None,
+        detail,
     }
 }
 
