@@ -7,7 +7,6 @@ mod common;
 mod driver;
 #[path = "attacks/over_http.rs"]
 mod over_http;
-#[allow(dead_code, reason = "the tests of HTTP use the rest of it")]
 #[path = "http/server.rs"]
 mod server;
 #[path = "attacks/statements.rs"]

@@ -242,18 +242,18 @@ pub(crate) async fn run_found(attacker: Attacker, picked: fn(On) -> bool) {
 async fn run_row(attacker: Attacker, action: Action, on: On, cell: Cell) -> usize {
     let ledger = new_ledger(action).await;
     let all = tables(&mut ledger.connect_superuser().await).await;
-    let attacked: Vec<_> = all.into_iter().filter(|table| table.is_on(on)).collect();
+    let targets: Vec<_> = all.into_iter().filter(|table| table.is_on(on)).collect();
     if action == Action::Drop {
         // Some of them keep the service trying for half a minute to record what it found.
-        let alone = attacked.iter().map(async |table| {
+        let alone = targets.iter().map(async |table| {
             let ledger = new_ledger(action).await;
             run_on(&ledger, attacker, action, on, cell, std::slice::from_ref(table)).await;
         });
         futures_util::stream::iter(alone).buffer_unordered(AT_ONCE).collect::<()>().await;
     } else {
-        run_on(&ledger, attacker, action, on, cell, &attacked).await;
+        run_on(&ledger, attacker, action, on, cell, &targets).await;
     }
-    attacked.len()
+    targets.len()
 }
 
 async fn run_on(

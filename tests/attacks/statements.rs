@@ -55,7 +55,7 @@ impl Table {
     /// A new row of a chain that differs in these columns from the one that comes next, as columns
     /// and a SELECT. Its hash is right unless `row_hash` is among them.
     pub(crate) fn new_row(&self, changes: &[(&str, &str)]) -> (String, String) {
-        let changed = |name: &str, value: &str| {
+        let value_of = |name: &str, value: &str| {
             let change = changes.iter().find(|change| change.0 == name);
             change.map_or_else(|| value.to_owned(), |change| change.1.to_owned())
         };
@@ -63,12 +63,12 @@ impl Table {
             (String::new(), String::new(), "n.prev_hash".to_owned());
         for (name, value) in &self.row {
             write!(columns, "{name}, ").unwrap();
-            write!(values, "{} AS {name}, ", changed(name, value)).unwrap();
+            write!(values, "{} AS {name}, ", value_of(name, value)).unwrap();
             write!(arguments, ", n.{name}").unwrap();
         }
         let table = &self.name;
-        let row_hash = changed("row_hash", &format!("public.{table}_hash({arguments})"));
-        let prev_hash = changed("prev_hash", "h.row_hash::text");
+        let row_hash = value_of("row_hash", &format!("public.{table}_hash({arguments})"));
+        let prev_hash = value_of("prev_hash", "h.row_hash::text");
         let select = format!(
             "SELECT n.*, {row_hash} AS row_hash FROM (SELECT {values}{prev_hash} AS prev_hash
              FROM (SELECT * FROM public.{table} ORDER BY id DESC LIMIT 1) AS h) AS n"
