@@ -324,6 +324,12 @@ COMMENT ON CONSTRAINT ledger_log_pkey ON public.ledger_log IS
 COMMENT ON CONSTRAINT ledger_log_chain_id_key ON public.ledger_log IS
     'A row of a chain stands in the log once. Whom this refuses has found a ledger that '
     'contradicts itself.';
+COMMENT ON TRIGGER ledger_guard_line ON public.lockdowns IS
+    'Each line stands beside its security event.';
+COMMENT ON TRIGGER ledger_guard_line ON public.acknowledged_findings IS
+    'Only what a lift in lockdowns names is acknowledged.';
+COMMENT ON TRIGGER ledger_guard_line ON public.recorded_refusals IS
+    'Each line stands beside its security event.';
 COMMENT ON TRIGGER ledger_guard_log ON public.ledger_log IS
     'Refuses every INSERT but the append trigger''s own (AUD-011), the owner''s too.';
 
@@ -769,6 +775,9 @@ COMMENT ON FUNCTION public.ledger_enter_rows() IS
     'Trigger on every chain, after an INSERT: the new rows follow the row before them in id, '
     'link and time (AUD-011), and no lockdown stops them (AUD-009); then they are entered into '
     'ledger_log.';
+COMMENT ON FUNCTION public.ledger_guard_line() IS
+    'Trigger function: refuses a line of a lockdown, an acknowledgement or a count of refusals '
+    '(AUD-011) that the last security event does not say, too.';
 COMMENT ON FUNCTION public.ledger_guard_log() IS
     'Trigger on ledger_log, before an INSERT: only the append trigger inserts (AUD-011).';
 COMMENT ON FUNCTION public.ledger_refuse_change() IS

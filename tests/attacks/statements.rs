@@ -86,6 +86,7 @@ impl Table {
         let (table, column) = (&self.name, &self.changed);
         let value = match column.as_str() {
             "row_hash" | "finding_id" => "repeat('e', 64)",
+            "code" => "'AUD-002'",
             _ => "'forged'",
         };
         let mut set = format!("{column} = {value}");
