@@ -41,6 +41,19 @@ need_postgres() {
     fi
 }
 
+need_pip() {
+    python3 -m pip --version >/dev/null 2>&1 && return
+    if command -v apt-get >/dev/null; then
+        say "installing pip"
+        as_root apt-get update -qq
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-pip >/dev/null
+    fi
+    if ! python3 -m pip --version >/dev/null 2>&1; then
+        say "Python 3 with pip is missing: install it"
+        exit 1
+    fi
+}
+
 need_rust() {
     if ! command -v cargo >/dev/null; then
         say "Rust 1.94 or newer is missing: install it from https://rustup.rs"

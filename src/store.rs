@@ -192,6 +192,11 @@ impl StoreError {
         }
     }
 
+    /// Whether what the statement names is not there, or not for this login (SQLSTATE class 42).
+    pub fn is_missing(&self) -> bool {
+        self.sqlstate().is_some_and(|code| code.starts_with("42"))
+    }
+
     /// Whether the lock was not to be had in time (`lock_not_available`).
     pub fn is_lock_timeout(&self) -> bool {
         self.sqlstate() == Some("55P03")

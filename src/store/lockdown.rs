@@ -208,12 +208,19 @@ pub async fn lift_as_owner(
     Ok(id)
 }
 
-/// The `finding_id`s that were acknowledged.
+/// The `finding_id`s that were acknowledged: those that the event of a lift names, so that what the
+/// table alone says, which no hash covers, silences nothing.
 pub async fn acknowledged_findings(
     connection: &mut PgConnection,
 ) -> Result<Vec<String>, StoreError> {
     sqlx::query_scalar(
-        "/* acknowledged_findings */ SELECT finding_id::text FROM public.acknowledged_findings",
+        "/* acknowledged_findings */
+         SELECT a.finding_id::text
+         FROM public.acknowledged_findings AS a
+         JOIN public.lockdowns AS l ON l.id = a.lifted_by
+         JOIN public.security_events AS e ON e.id = l.security_event_id
+         WHERE e.event_type IN ('LOCKDOWN_LIFTED', 'LOCKDOWN_LIFTED_BY_OWNER')
+           AND e.details -> 'acknowledged' ? a.finding_id::text",
     )
     .fetch_all(connection)
     .await

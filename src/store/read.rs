@@ -18,8 +18,6 @@ pub struct Snapshot {
     database: Database,
     connection: PgConnection,
     id: String,
-    /// Leaves in the log.
-    pub log_size: i64,
 }
 
 /// Chain, column, chain that it names, and that one's column.
@@ -37,9 +35,9 @@ pub struct CheckLock {
 
 /// Takes the right to run a check. `None` where another run has it.
 ///
-/// A login that may not take it, an auditor's, checks without: it cannot record a run either.
+/// A login that may not take it, an auditor's, checks without: it cannot record a run either. So
+/// does everybody where somebody took the lock itself away, which must stop no check.
 pub async fn try_lock_checks(database: &Database) -> Result<Option<CheckLock>, StoreError> {
-    const INSUFFICIENT_PRIVILEGE: &str = "42501";
     let mut connection = database.connect().await?;
     let taken = sqlx::raw_sql(
         "/* try_lock_checks */ SET idle_in_transaction_session_timeout = 0;
@@ -50,7 +48,7 @@ pub async fn try_lock_checks(database: &Database) -> Result<Option<CheckLock>, S
     .in_statement("try_lock_checks");
     match taken {
         Err(error) if error.is_lock_timeout() => Ok(None),
-        Err(error) if error.sqlstate() != Some(INSUFFICIENT_PRIVILEGE) => Err(error),
+        Err(error) if !error.is_missing() => Err(error),
         _ => Ok(Some(CheckLock { _connection: connection })),
     }
 }
@@ -72,8 +70,7 @@ impl Snapshot {
         let row = sqlx::raw_sql(
             "/* take_snapshot */ SET idle_in_transaction_session_timeout = 0;
              BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
-             SELECT pg_catalog.pg_export_snapshot() AS snapshot,
-                    (SELECT coalesce(max(leaf_index) + 1, 0) FROM public.ledger_log) AS size",
+             SELECT pg_catalog.pg_export_snapshot() AS snapshot",
         )
         .fetch_one(&mut connection)
         .await
@@ -81,7 +78,6 @@ impl Snapshot {
         Ok(Self {
             database: database.clone(),
             id: row.try_get("snapshot").in_statement(STATEMENT)?,
-            log_size: row.try_get("size").in_statement(STATEMENT)?,
             connection,
         })
     }
@@ -209,9 +205,20 @@ impl Snapshot {
         Ok(())
     }
 
+    /// Leaves in the log. On a connection of its own, as everything that may fail: the snapshot
+    /// goes on without it.
+    pub async fn log_size(&self) -> Result<i64, StoreError> {
+        sqlx::query_scalar(
+            "/* log_size */ SELECT coalesce(max(leaf_index) + 1, 0) FROM public.ledger_log",
+        )
+        .fetch_one(&mut self.reader().await?)
+        .await
+        .in_statement("log_size")
+    }
+
     /// The `finding_id`s that were acknowledged.
-    pub async fn acknowledged_findings(&mut self) -> Result<Vec<String>, StoreError> {
-        acknowledged_findings(&mut self.connection).await
+    pub async fn acknowledged_findings(&self) -> Result<Vec<String>, StoreError> {
+        acknowledged_findings(&mut self.reader().await?).await
     }
 
     /// Ends the snapshot.

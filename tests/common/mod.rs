@@ -71,6 +71,8 @@ impl TestLedger {
     /// An empty ledger.
     pub(crate) async fn new() -> Self {
         let server = PgConnectOptions::from_str(&superuser_url().await).expect(SUPERUSER_URL);
+        // What is captured of telemetry is the service's own.
+        let server = server.disable_statement_logging();
         let template = template(&server).await;
         let name = format!("ledger_test_{}", Clock::system().new_id().simple());
         let mut connection = connect_with(&server).await;

@@ -40,7 +40,7 @@ fn attacks() -> Vec<String> {
         "CREATE TYPE public.forged AS (id bigint)",
         "CREATE SEQUENCE public.forged",
         "CREATE SCHEMA forged",
-        "CREATE EXTENSION pgcrypto",
+        "CREATE EXTENSION hstore",
         "CREATE PUBLICATION forged FOR TABLE public.signals",
         "CREATE EVENT TRIGGER forged ON ddl_command_end EXECUTE FUNCTION public.ledger_chains()",
         // The guards themselves.
