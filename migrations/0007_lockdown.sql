@@ -238,6 +238,11 @@ DECLARE
         ELSE 'LOCKDOWN_LIFTED' END;
     details jsonb := jsonb_build_object('reason', NEW.reason, 'login', session_user);
 BEGIN
+    IF NEW.key_id IS NOT NULL AND pg_has_role(session_user, 'ledger_owner', 'MEMBER') THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'AU011',
+            MESSAGE = 'AUD-011: an admin''s step is made with the admin''s key, by the service''s login';
+    END IF;
     SELECT coalesce(max(l.id), 0) + 1 INTO NEW.id FROM public.lockdowns AS l;
     NEW.at := clock_timestamp();
     IF NEW.action::text = 'ENTERED' THEN
@@ -329,8 +334,10 @@ BEGIN
     SELECT l.lockdown_id, l.since, false INTO lockdown_id, since, entered
     FROM public.ledger_lockdown() AS l;
     IF NOT FOUND THEN
+        -- Numbered here, too: the lockdown stands also where somebody has switched its trigger off.
+        SELECT coalesce(max(l.id), 0) + 1 INTO lockdown_id FROM public.lockdowns AS l;
         INSERT INTO public.lockdowns AS l (id, lockdown_id, action, actor, reason, findings)
-        VALUES (0, 0, 'ENTERED', left(ledger_enter_lockdown.actor, 64),
+        VALUES (lockdown_id, lockdown_id, 'ENTERED', left(ledger_enter_lockdown.actor, 64),
                 ledger_enter_lockdown.reason, ledger_enter_lockdown.findings)
         RETURNING l.lockdown_id, l.at, true INTO lockdown_id, since, entered;
     END IF;
@@ -385,9 +392,10 @@ BEGIN
         RAISE EXCEPTION 'VAL-002: a finding_id has 64 hexadecimal digits'
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
+    SELECT max(l.id) + 1 INTO line FROM public.lockdowns AS l;
     INSERT INTO public.lockdowns AS l (id, lockdown_id, action, actor, key_id, request_id, reason,
                                        findings)
-    VALUES (0, lockdown_id, action, actor, key_id, request_id, reason, to_jsonb(finding_ids))
+    VALUES (line, lockdown_id, action, actor, key_id, request_id, reason, to_jsonb(finding_ids))
     RETURNING l.id INTO line;
     RETURN line;
 END

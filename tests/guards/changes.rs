@@ -260,9 +260,9 @@ async fn every_guard_fires_always() {
         WHERE tgrelid::regclass::text = ANY (string_to_array('TABLES', ','))
           AND NOT tgisinternal AND tgenabled = 'A'"
         .replace("TABLES", &TABLES.join(","));
-    // Two guards for each table, two more for each chain, one more for the log, and for each table
-    // that lockdowns and refusals are kept in.
-    let guards = TABLES.len() * 2 + CHAINS * 2 + 1 + 3;
+    // Two guards for each table and two more for each chain; one more for the log, idempotency
+    // keys, acknowledged findings and recorded refusals, and three for lockdowns.
+    let guards = TABLES.len() * 2 + CHAINS * 2 + 4 + 3;
     assert_eq!(fetch::<i64>(&mut superuser, &sql).await, i64::try_from(guards).unwrap());
     let others = sql.replace("= 'A'", "<> 'A'");
     assert_eq!(fetch::<i64>(&mut superuser, &others).await, 0);

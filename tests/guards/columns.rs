@@ -298,12 +298,14 @@ async fn every_document_beside_its_text() {
             }
             // The text is no JSON any more, which is no reason for a check to break off.
             for text in ["'{'", "''", "'\"\\u0000\"'", "'1e999999'", "repeat('[', 100000)"] {
+                // What is too deep to be compared is no verdict: the hash covers the text.
+                let is_compared = !text.starts_with("repeat");
                 let update = format!(
                     "UPDATE public.{} SET {name}_text = {text} WHERE id = {MIDDLE}",
                     chain.name
                 );
-                let expected =
-                    vec![spelt(chain, MIDDLE, "content"), spelt(chain, MIDDLE, "document")];
+                let mut expected = vec![spelt(chain, MIDDLE, "content")];
+                expected.extend(is_compared.then(|| spelt(chain, MIDDLE, "document")));
                 let in_sql = Some((MIDDLE, "content"));
                 unguarded.assert_found(&update, expected, chain, in_sql).await;
             }

@@ -181,7 +181,7 @@ async fn a_superuser_is_too_and_what_passes_is_on_record_with_the_databases_own_
     assert!(fetch::<bool>(&mut superuser, honest).await);
     let always = "SELECT count(*) FROM pg_trigger WHERE tgrelid = 'public.api_keys'::regclass
                     AND NOT tgisinternal AND tgenabled = 'A'";
-    assert_eq!(fetch::<i64>(&mut superuser, always).await, 5);
+    assert_eq!(fetch::<i64>(&mut superuser, always).await, 6);
 
     // Logical replication fires row triggers only.
     run(&mut superuser, "BEGIN").await;
