@@ -249,11 +249,10 @@ BEGIN
         NEW.lockdown_id := NEW.id;
         details := details || jsonb_build_object('findings', jsonb_array_length(NEW.findings));
     ELSE
-        -- An event has its bound; the line itself holds them all.
+        -- All of them: a check believes what stands in the chain, and no table beside it.
         details := details || jsonb_build_object(
             'key_id', NEW.key_id, 'request', coalesce(NEW.request_id, NEW.id),
-            'acknowledged_count', jsonb_array_length(NEW.findings),
-            'acknowledged', jsonb_path_query_array(NEW.findings, '$[0 to 999]'));
+            'acknowledged', NEW.findings);
     END IF;
     BEGIN
         SELECT r.id INTO STRICT NEW.security_event_id
@@ -386,6 +385,11 @@ DECLARE
 BEGIN
     IF coalesce(reason, '') = '' THEN
         RAISE EXCEPTION 'VAL-002: reason is missing' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    -- An event holds no more.
+    IF cardinality(finding_ids) > 10000 THEN
+        RAISE EXCEPTION 'VAL-002: findings holds more than 10000: acknowledge them in several lifts'
+            USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF EXISTS (SELECT FROM unnest(finding_ids) AS f (finding_id)
                WHERE f.finding_id IS NULL OR f.finding_id !~ '^[0-9a-f]{64}$') THEN

@@ -314,3 +314,37 @@ async fn an_append_that_contradicts_the_ledger_asks_for_a_check() {
     drop((appender, rows));
     ledger.finish().await;
 }
+
+/// Nine bytes can print as 131 kB: what PostgreSQL cannot compare is no finding.
+#[tokio::test]
+async fn documents_that_print_without_end_are_no_findings() {
+    let ledger = TestLedger::new().await;
+    let server = Server::start(&ledger).await;
+    let numbers = vec!["1e131071"; 9000].join(",");
+    let body = BODY.replace("\"signal_id\"", &format!("\"n\":[{numbers}],\"signal_id\""));
+    let answer = server.deliver(body.as_bytes()).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    assert_eq!(check(&ledger).await, Verdict::Verified);
+    let changed = "UPDATE public.signals SET raw_payload_text = replace(raw_payload_text, 'e131071', 'e131070')";
+    ledger.tamper_and_rearm("signals", changed).await;
+    assert_eq!(check(&ledger).await, Verdict::Tampered);
+    server.stop().await;
+    ledger.finish_tampered().await;
+}
+
+#[tokio::test]
+async fn whoever_holds_the_ledgers_lock_does_not_keep_a_lockdown_away() {
+    let (ledger, _) = ledger_with_admins().await;
+    ledger.tamper_and_rearm("signals", TAMPERING).await;
+    let mut holder = ledger.connect_app().await;
+    run(&mut holder, "BEGIN; SELECT FROM public.ledger_begin_append('{}')").await;
+    // At work, and not idle, for longer than a writer waits.
+    let holding = tokio::spawn(async move { attempt(&mut holder, "SELECT pg_sleep(5)").await });
+    let mut quiet = Quiet::default();
+    let done = run_check(&ledger.app(), CheckScope::Ledger, Clock::system(), &mut quiet).await;
+    let done = done.unwrap().unwrap();
+    assert!(done.lockdown.is_some(), "{:?}", done.notes);
+    // The lock went with the holder's session.
+    let _ = holding.await;
+    ledger.finish_tampered().await;
+}

@@ -333,3 +333,80 @@ async fn the_auditor_inserts_nowhere_and_the_service_only_where_it_must() {
     assert_eq!(by, "app_trading");
     assert_eq!(ledger.finish().await, CHAINS);
 }
+
+/// The time of the row before is no excuse: a chain that was quiet overnight takes no row of that
+/// night.
+#[tokio::test]
+async fn a_quiet_chain_cannot_be_back_dated() {
+    let ledger = ledger_with(1).await;
+    // The same trigger, with less patience than a minute.
+    let impatient = "DO $$
+        BEGIN
+            EXECUTE replace(pg_get_functiondef('public.ledger_enter_rows'::regproc), '60 s', '1 s');
+        END
+        $$";
+    ledger.change_guards(impatient).await;
+    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+    let mut app = ledger.connect_app().await;
+    for old in ["h.created_at", "h.created_at + interval '100 ms'"] {
+        let insert = signal_with(&[("created_at", old)]);
+        assert_eq!(refused(&mut app, &insert).await, NOT_AFTER_HEAD, "{old}");
+    }
+    run(&mut app, &signal_with(&[])).await;
+    assert_eq!(ledger.finish().await, CHAINS + 1);
+}
+
+/// The log gives an inner INSERT its leaf before the outer one, whose row stands before it.
+#[tokio::test]
+async fn an_append_within_an_insert_is_refused() {
+    let ledger = ledger_with(1).await;
+    let mut app = ledger.connect_app().await;
+    let inner = r#"append_signals('{"signal_id":"inner","symbol":"X","side":"BUY","price":1,
+        "quantity":1,"raw_payload":{},"auth_method":"api_key","hmac_verified":false}')"#;
+    let nested = format!("{} RETURNING (SELECT id FROM {inner})", signal_with(&[]));
+    assert_eq!(refused(&mut app, &nested).await, NOT_AFTER_HEAD);
+    run(&mut app, &format!("SELECT * FROM {inner}")).await;
+    assert_eq!(ledger.finish().await, CHAINS + 1);
+}
+
+#[tokio::test]
+async fn a_hole_in_a_damaged_chain_is_not_filled() {
+    let ledger = TestLedger::new().await;
+    let mut app = ledger.connect_app().await;
+    for _ in 0..4 {
+        run(&mut app, &signal_with(&[])).await;
+    }
+    let hole = "DELETE FROM public.signals WHERE id = 3;
+                DELETE FROM public.ledger_log WHERE chain = 'signals' AND id = 3";
+    crate::damaged::behind_the_guards(&ledger, hole).await;
+    let before = "(SELECT row_hash::text FROM public.signals WHERE id = 2)";
+    let filling = signal_with(&[("id", "3::bigint"), ("prev_hash", before)]);
+    assert_eq!(refused(&mut app, &filling).await, NOT_AFTER_HEAD);
+    run(&mut app, &signal_with(&[])).await;
+    let last: i64 = fetch(&mut app, "SELECT max(id) FROM public.signals").await;
+    assert_eq!(last, 5);
+    drop(app);
+    ledger.finish_tampered().await;
+}
+
+/// Ids that no row can have are passed over.
+#[tokio::test]
+async fn a_forged_id_does_not_stop_what_comes_after() {
+    for id in ["-5", "0", "9223372036854775807"] {
+        let ledger = ledger_with(1).await;
+        let forged = format!(
+            "INSERT INTO public.security_events (id, event_type, actor, details_text, prev_hash,
+                 row_hash, created_at)
+             SELECT {id}, 'FORGED', 'x', '{{}}', prev, public.security_events_hash(
+                 prev, {id}, 'FORGED', 'x', NULL, '{{}}', NULL, '2026-01-01 00:00Z'),
+                 '2026-01-01 00:00Z' FROM repeat('0', 64) AS prev"
+        );
+        crate::damaged::behind_the_guards(&ledger, &forged).await;
+        let mut app = ledger.connect_app().await;
+        let append = "SELECT id FROM append_security_events(
+            '{\"event_type\":\"X\",\"actor\":\"y\",\"details\":{}}')";
+        assert_eq!(fetch::<i64>(&mut app, append).await, 2, "{id}");
+        drop(app);
+        ledger.finish_tampered().await;
+    }
+}
