@@ -48,6 +48,7 @@ async fn the_first_start_makes_an_admin_key_and_tells_the_file_but_not_the_key()
          ALTER TABLE api_keys DISABLE TRIGGER USER;
          DELETE FROM api_keys;
          ALTER TABLE api_keys ENABLE ALWAYS TRIGGER ledger_refuse_statement;
+         ALTER TABLE api_keys ENABLE ALWAYS TRIGGER ledger_lock_for_insert;
          ALTER TABLE api_keys ENABLE ALWAYS TRIGGER ledger_refuse_row;
          ALTER TABLE api_keys ENABLE ALWAYS TRIGGER ledger_refuse_row_update;
          ALTER TABLE api_keys ENABLE ALWAYS TRIGGER ledger_stamp_key;
