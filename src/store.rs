@@ -17,11 +17,29 @@ pub mod rows;
 pub mod trades;
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError};
 use sqlx::{ConnectOptions, Connection};
+use tokio::time::timeout;
 
 use crate::chains::constraints::ledger_code;
+
+/// How long a connection may take to be made: one that nobody answers must not end a task for ever.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// What a statement that must be short is allowed.
+async fn within<T>(
+    limit: Duration,
+    statement: &'static str,
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    timeout(limit, work).await.unwrap_or_else(|_| Err(time_is_up(statement, limit)))
+}
+
+fn time_is_up(statement: &'static str, limit: Duration) -> StoreError {
+    StoreError::Timeout { statement, limit_ms: limit.as_millis() }
+}
 
 /// How to reach the database as one role.
 #[derive(Clone)]
@@ -58,8 +76,9 @@ impl Database {
 
     /// A connection of its own, closed when dropped.
     pub async fn connect(&self) -> Result<PgConnection, StoreError> {
-        PgConnection::connect_with(&self.options)
+        timeout(CONNECT_WITHIN, PgConnection::connect_with(&self.options))
             .await
+            .map_err(|_| time_is_up("connect", CONNECT_WITHIN))?
             .map_err(|error| StoreError::from_sqlx("connect", error))
     }
 

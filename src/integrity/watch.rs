@@ -2,9 +2,11 @@
 //! shows that something does not add up; records refused attempts; and looks for lockdowns that
 //! others enter.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use ledger_verifier::{Finding, FindingKind};
 use metrics::{counter, gauge};
 use tokio::sync::Notify;
@@ -23,6 +25,8 @@ use crate::store::{Database, StoreError};
 const LOOK_FOR_CHECKS: Duration = Duration::from_secs(10);
 /// The least time between two checks that appends ask for.
 const BETWEEN_ALARMS: Duration = Duration::from_mins(1);
+/// Pause before a task that ended starts again.
+const START_AGAIN_AFTER: Duration = Duration::from_secs(5);
 const LOOK_FOR_REFUSALS: Duration = Duration::from_secs(5);
 const LOOK_FOR_LOCKDOWNS: Duration = Duration::from_secs(1);
 
@@ -44,11 +48,24 @@ pub struct Watched {
 /// Starts to watch. It ends when the set is dropped.
 pub fn watch(watched: &Watched) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    tasks.spawn(check_on_schedule(watched.clone()));
-    tasks.spawn(check_on_alarm(watched.clone()));
-    tasks.spawn(look_for_refusals(watched.database.clone()));
-    tasks.spawn(look_for_lockdowns(watched.lockdown.clone()));
+    if watched.check_every.is_some() {
+        tasks.spawn(keep_on(watched.clone(), check_on_schedule));
+    }
+    tasks.spawn(keep_on(watched.clone(), check_on_alarm));
+    tasks.spawn(keep_on(watched.clone(), look_for_refusals));
+    tasks.spawn(keep_on(watched.clone(), look_for_lockdowns));
     tasks
+}
+
+/// Runs a task that never ends, and starts it again should it ever.
+async fn keep_on<F: Future<Output = ()>>(watched: Watched, task: fn(Watched) -> F) {
+    loop {
+        if AssertUnwindSafe(task(watched.clone())).catch_unwind().await.is_err() {
+            // The panic's message went to stderr with its place.
+            tracing::error!("a task that watches the ledger panicked; it starts again");
+        }
+        sleep(START_AGAIN_AFTER).await;
+    }
 }
 
 async fn check_on_schedule(watched: Watched) {
@@ -138,7 +155,7 @@ fn as_f64(seconds: i64) -> f64 {
     seconds as f64
 }
 
-async fn look_for_refusals(database: Database) {
+async fn look_for_refusals(Watched { database, .. }: Watched) {
     let mut ticks = interval(LOOK_FOR_REFUSALS);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -154,7 +171,7 @@ async fn look_for_refusals(database: Database) {
     }
 }
 
-async fn look_for_lockdowns(lockdown: LockdownState) {
+async fn look_for_lockdowns(Watched { lockdown, .. }: Watched) {
     loop {
         lockdown.current().await;
         sleep(LOOK_FOR_LOCKDOWNS).await;

@@ -1,14 +1,19 @@
 //! Lockdowns: entered, looked at, lifted. The rules are the database's own, so that they hold for
 //! every client; see `migrations/0007_lockdown.sql`.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value as Json;
 use sqlx::{Connection, PgConnection, Row};
 
 use super::pool::Pool;
-use super::{Database, InStatement, StoreError};
+use super::{Database, InStatement, StoreError, within};
 use crate::chains::{Lockdown, as_rfc3339};
+
+/// What a step may take: it waits up to a minute for the ledger's lock.
+const STEP_WITHIN: Duration = Duration::from_secs(70);
 
 /// A lockdown that was entered, or in force already.
 #[derive(Clone, Debug)]
@@ -30,16 +35,15 @@ pub async fn enter_lockdown(
 ) -> Result<Entered, StoreError> {
     const STATEMENT: &str = "enter_lockdown";
     let mut connection = database.connect().await?;
-    let row = sqlx::query(
+    let query = sqlx::query(
         "/* enter_lockdown */
          SELECT lockdown_id, since, entered FROM public.ledger_enter_lockdown($1, $2, $3)",
     )
     .bind(reason)
     .bind(findings)
-    .bind(actor)
-    .fetch_one(&mut connection)
-    .await
-    .in_statement(STATEMENT)?;
+    .bind(actor);
+    let step = async { query.fetch_one(&mut connection).await.in_statement(STATEMENT) };
+    let row = within(STEP_WITHIN, STATEMENT, step).await?;
     let _ = connection.close().await;
     Ok(Entered {
         id: row.try_get("lockdown_id").in_statement(STATEMENT)?,
@@ -155,17 +159,16 @@ pub async fn request_lift(
 ) -> Result<LiftRequest, StoreError> {
     const STATEMENT: &str = "request_lift";
     let mut connection = database.connect().await?;
-    let row = sqlx::query(
+    let query = sqlx::query(
         "/* request_lift */
          SELECT request_id, expires_at FROM public.ledger_request_lift($1, $2, $3, $4)",
     )
     .bind(proof.key_id)
     .bind(proof.secret)
     .bind(reason)
-    .bind(finding_ids)
-    .fetch_one(&mut connection)
-    .await
-    .in_statement(STATEMENT)?;
+    .bind(finding_ids);
+    let step = async { query.fetch_one(&mut connection).await.in_statement(STATEMENT) };
+    let row = within(STEP_WITHIN, STATEMENT, step).await?;
     let _ = connection.close().await;
     Ok(LiftRequest {
         id: row.try_get("request_id").in_statement(STATEMENT)?,
@@ -186,7 +189,8 @@ pub async fn confirm_lift(
             .bind(proof.key_id)
             .bind(proof.secret)
             .bind(request_id);
-    let id = query.fetch_one(&mut connection).await.in_statement(STATEMENT)?;
+    let step = async { query.fetch_one(&mut connection).await.in_statement(STATEMENT) };
+    let id = within(STEP_WITHIN, STATEMENT, step).await?;
     let _ = connection.close().await;
     Ok(id)
 }
@@ -203,7 +207,8 @@ pub async fn lift_as_owner(
         sqlx::query_scalar("/* lift_as_owner */ SELECT public.ledger_lift_as_owner($1, $2)")
             .bind(reason)
             .bind(finding_ids);
-    let id = query.fetch_one(&mut connection).await.in_statement(STATEMENT)?;
+    let step = async { query.fetch_one(&mut connection).await.in_statement(STATEMENT) };
+    let id = within(STEP_WITHIN, STATEMENT, step).await?;
     let _ = connection.close().await;
     Ok(id)
 }
@@ -229,11 +234,11 @@ pub async fn acknowledged_findings(
 
 /// Records refused attempts that no event tells yet; how many events that made.
 pub async fn record_refusals(database: &Database) -> Result<i32, StoreError> {
+    const STATEMENT: &str = "record_refusals";
     let mut connection = database.connect().await?;
-    let events = sqlx::query_scalar("/* record_refusals */ SELECT public.ledger_record_refusals()")
-        .fetch_one(&mut connection)
-        .await
-        .in_statement("record_refusals")?;
+    let query = sqlx::query_scalar("/* record_refusals */ SELECT public.ledger_record_refusals()");
+    let step = async { query.fetch_one(&mut connection).await.in_statement(STATEMENT) };
+    let events = within(STEP_WITHIN, STATEMENT, step).await?;
     let _ = connection.close().await;
     Ok(events)
 }
