@@ -126,6 +126,14 @@ async fn what_is_not_there_and_what_cannot_be_read_is_told() {
             assert_eq!(said, (400, &json!("VAL-003"), &json!(named)), "{list}?{query}");
         }
     }
+    let answer = desk.post("order_events?nonsense=1", b"{}").await;
+    let said = (answer.status, &answer.body["code"], &answer.body["field"]);
+    assert_eq!(said, (400, &json!("VAL-003"), &json!("nonsense")), "also where a row is written");
+    // A name that somebody made up is not repeated whole.
+    let long = format!("{{\"{}\":1}}", "x".repeat(100_000));
+    let answer = desk.post("order_events", long.as_bytes()).await;
+    assert_eq!((answer.status, &answer.body["field"]), (422, &json!("x".repeat(64))));
+    assert!(answer.body.to_string().len() < 1_000);
     let answer = desk.get("/v1/signals/1?nonsense=1").await;
     assert_eq!((answer.status, &answer.body["field"]), (400, &json!("nonsense")));
     for (method, path) in
