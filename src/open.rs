@@ -245,9 +245,9 @@ impl OpenAsOwner {
     }
 }
 
-/// The ledger's database, open for commands that only look, as the service where that has a login or
-/// the ledger is private, else as the owner: the same one that [`OpenAsOwner`] opens, where only the
-/// migrator's login is set.
+/// The ledger's database, open for commands that only look: as the service where that has a login,
+/// or the ledger is private; where only the migrator's login is set, as the owner, so that it is
+/// the one that [`OpenAsOwner`] opens.
 #[derive(Debug)]
 pub enum OpenToRead {
     /// As the service's own role.

@@ -1,5 +1,5 @@
-//! Reads a body of a delivery or of a row: strict JSON, no member twice, nothing that PostgreSQL's jsonb would
-//! refuse, and every number by its literal text.
+//! Reads a body of a delivery or of a row: strict JSON, no member twice, nothing that PostgreSQL's
+//! jsonb would refuse, and every number by its literal text.
 
 use std::collections::{BTreeSet, HashSet};
 

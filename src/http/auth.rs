@@ -26,8 +26,8 @@ pub(super) struct Authorized<S> {
     scope: PhantomData<S>,
 }
 
-/// Whether a request's key and scope were found to be right, for layers that stand around its handler
-/// and put a clone among the request's extensions.
+/// Whether a request's key and scope were found to be right, for layers that stand around its
+/// handler and put a clone among the request's extensions.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Admitted(Arc<AtomicBool>);
 

@@ -23,7 +23,8 @@ use crate::store::lockdown::{
     AdminProof, LockdownLine, confirm_lift, latest_lockdown, open_findings, request_lift,
 };
 
-/// Says with every answer under `/v1` to a key's holder that the ledger is locked down, and since when.
+/// Says with every answer under `/v1` to a key's holder that the ledger is locked down, and since
+/// when.
 const LOCKDOWN: HeaderName = HeaderName::from_static("ledger-lockdown");
 
 /// The state of the ledger's lockdown.

@@ -51,7 +51,10 @@ pub(super) struct RowWithReceipt {
 /// The two routes of a chain that clients write. A path that is spelt out wins over
 /// `/v1/{chain}`, so the list of such a chain stands beside what writes it.
 macro_rules! routes_of {
-    ($name:ident, $list:ident, $path:literal, $body:ty, $chain:expr, $what:literal, $rows:literal) => {
+    (
+        $name:ident, $list:ident, $path:literal, $body:ty, $chain:expr, $what:literal,
+        $rows:literal
+    ) => {
         #[doc = $what]
         ///
         /// With an `Idempotency-Key` the same request can be sent again: the same body is answered

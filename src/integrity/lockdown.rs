@@ -20,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(1);
 /// well. Whoever comes later takes what was last known.
 const GRACE: Duration = Duration::from_millis(50);
 
-/// Whether a text can name a finding, as those are named who lock a ledger.
+/// Whether a text is a `finding_id`, by its form.
 pub fn is_finding_id(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| b"0123456789abcdef".contains(&byte))
 }

@@ -159,8 +159,8 @@ async fn on_a_database_of_ones_own_keys_are_the_migrators_to_make() {
     assert_eq!(keys[0]["key_id"], id, "{list:?}");
     let status = audit_ledger(&["lockdown", "status"], &only);
     assert!(status.stdout.contains("is not locked down"), "{status:?}");
-    let lift = ["lockdown", "lift", "--reason", "x", "--acknowledge-all"];
-    let refused = audit_ledger(&lift, &only);
+    let lifting = ["lockdown", "lift", "--reason", "x", "--acknowledge-all"];
+    let refused = audit_ledger(&lifting, &only);
     assert!(refused.stderr.contains("NTF-001: the ledger is not locked down"), "{refused:?}");
     assert_eq!(audit_ledger(&["keys", "revoke", id], &only).code, 0);
 

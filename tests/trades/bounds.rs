@@ -69,7 +69,7 @@ async fn a_page_ends_where_it_would_grow_too_large_and_the_next_goes_on() {
         assert!(pages.len() == 2 && pages[0] > 30, "{list}: {pages:?}");
         assert!(ids.iter().copied().eq((1..=i64::from(ROWS)).rev()), "{list}: {ids:?}");
     }
-    // One that is larger than a page by itself is there all the same.
+    // The limit in rows counts as before.
     let one = desk.read("/v1/signals?limit=1").await;
     assert_eq!((one["items"].as_array().unwrap().len(), one["next_cursor"].is_null()), (1, false));
     drop(appender);
