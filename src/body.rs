@@ -2,6 +2,14 @@
 
 pub mod json;
 
+/// Characters of a name that an answer repeats.
+pub const MAX_SHOWN_CHARS: usize = 64;
+
+/// A name that a sender chose, no longer than a person reads.
+pub fn shown(name: &str) -> String {
+    name.chars().take(MAX_SHOWN_CHARS).collect()
+}
+
 /// Why no row can be made of a body; of a delivery that is kept, why it is in quarantine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {

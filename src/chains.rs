@@ -266,7 +266,7 @@ fn timestamp(instant: DateTime<Utc>) -> Value<'static> {
 }
 
 /// The largest document, or text without a bound in characters, that a row holds, in bytes.
-const MAX_DOCUMENT_BYTES: usize = 1 << 20;
+pub const MAX_DOCUMENT_BYTES: usize = 1 << 20;
 
 fn is_oversized(value: &Value<'_>) -> bool {
     matches!(value, Value::Document(text) | Value::Text(text) if text.len() > MAX_DOCUMENT_BYTES)

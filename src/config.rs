@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
 use crate::appender::BatchSettings;
+use crate::chains::MAX_DOCUMENT_BYTES;
 use crate::webhook::source::{Source, WebhookSecret, parse_net, parse_sources};
 
 /// Every variable that the service reads; any other that starts with `LEDGER_` is an error,
@@ -37,9 +38,7 @@ const KNOWN: [&str; 17] = [
 /// Those of them that can be given as the content of a file, `…_FILE`.
 const SECRETS: [&str; 3] =
     ["DATABASE_URL", "LEDGER_MIGRATOR_DATABASE_URL", "LEDGER_WEBHOOK_SECRET"];
-/// A body in `signals` or in quarantine is at most 1 MiB, in the database too.
-const MAX_BODY_BYTES: usize = 1 << 20;
-/// The largest body of a request, unless configured.
+/// The largest body of a request, unless configured; at most it is as large as what a row holds.
 pub const DEFAULT_BODY_BYTES: usize = 256 << 10;
 /// Rows of one transaction; more would hold the ledger's lock for too long.
 const MAX_BATCH_SIZE: usize = 10_000;
@@ -179,7 +178,11 @@ impl Config {
                 size: bounded("LEDGER_BATCH_SIZE", BatchSettings::default().size, MAX_BATCH_SIZE)?,
                 delay: Duration::from_micros(delay_us),
             },
-            max_body_bytes: bounded("LEDGER_MAX_BODY_BYTES", DEFAULT_BODY_BYTES, MAX_BODY_BYTES)?,
+            max_body_bytes: bounded(
+                "LEDGER_MAX_BODY_BYTES",
+                DEFAULT_BODY_BYTES,
+                MAX_DOCUMENT_BYTES,
+            )?,
             rates: RateSettings {
                 key_per_s: rate("LEDGER_RATE_LIMIT_KEY_PER_S", rates.key_per_s)?,
                 address_per_s: rate("LEDGER_RATE_LIMIT_ADDRESS_PER_S", rates.address_per_s)?,

@@ -2,6 +2,7 @@
 
 mod auth;
 mod bodies;
+mod deadline;
 mod health;
 mod integrity;
 mod limits;
@@ -91,7 +92,7 @@ impl Service {
             appender,
             clock,
             sources: Arc::default(),
-            lockdown: LockdownState::of(&reads),
+            lockdown: LockdownState::of(&database),
             reads,
             keyring: Keyring::of(&database),
             limits: RateLimits::new(RateSettings::UNLIMITED),
@@ -147,12 +148,12 @@ fn finish(routes: Router, service: &Service) -> Router {
 
 /// The routes that the OpenAPI document describes.
 fn api_routes() -> OpenApiRouter<Service> {
-    let routes = OpenApiRouter::with_openapi(openapi::base())
+    OpenApiRouter::with_openapi(openapi::base())
         .routes(routes!(webhook::receive))
         .routes(routes!(webhook::receive_with_token))
-        .routes(routes!(rows::write_ai_debate))
-        .routes(routes!(rows::write_order))
-        .routes(routes!(rows::write_order_event))
+        .routes(routes!(rows::write_ai_debate, rows::list_ai_debates))
+        .routes(routes!(rows::write_order, rows::list_orders))
+        .routes(routes!(rows::write_order_event, rows::list_order_events))
         .routes(routes!(rows::list))
         .routes(routes!(rows::get))
         .routes(routes!(trades::list))
@@ -164,8 +165,7 @@ fn api_routes() -> OpenApiRouter<Service> {
         .routes(routes!(integrity::state))
         .routes(routes!(integrity::checks, integrity::check))
         .routes(routes!(health::healthz))
-        .routes(routes!(health::readyz));
-    rows::lists(routes)
+        .routes(routes!(health::readyz))
 }
 
 /// Serves until the handle says to stop.

@@ -199,7 +199,8 @@ impl OpenLedger {
     }
 }
 
-/// The ledger's database, open as the owner of its objects, for commands that make and revoke keys.
+/// The ledger's database, open as the owner of its objects, for commands that make and
+/// revoke keys, and that lift a lockdown.
 #[derive(Debug)]
 pub struct OpenAsOwner {
     /// As `ledger_owner`.
@@ -218,7 +219,7 @@ impl OpenAsOwner {
         if config.database_url.is_some() {
             return Err(ConfigError {
                 variable: "LEDGER_MIGRATOR_DATABASE_URL".to_owned(),
-                rule: "is not set; the service's own login may not make or revoke keys".to_owned(),
+                rule: "is not set; the service's own login may not do this".to_owned(),
             }
             .into());
         }
@@ -240,6 +241,43 @@ impl OpenAsOwner {
     pub async fn close(self) {
         if let Some(private) = self.private {
             private.stop().await;
+        }
+    }
+}
+
+/// The ledger's database, open for commands that only look: as the service where that has a login,
+/// or the ledger is private; where only the migrator's login is set, as the owner, so that it is
+/// the one that [`OpenAsOwner`] opens.
+#[derive(Debug)]
+pub enum OpenToRead {
+    /// As the service's own role.
+    AsService(OpenLedger),
+    /// As `ledger_owner`.
+    AsOwner(OpenAsOwner),
+}
+
+impl OpenToRead {
+    /// As the configuration says.
+    pub async fn open(config: &Config, clock: Clock) -> Result<Self, OpenError> {
+        if config.database_url.is_none() && config.migrator_database_url.is_some() {
+            return OpenAsOwner::open(config).await.map(Self::AsOwner);
+        }
+        OpenLedger::open(config, Access::Attach, clock).await.map(Self::AsService)
+    }
+
+    /// What to read from.
+    pub fn database(&self) -> &Database {
+        match self {
+            Self::AsService(ledger) => &ledger.app,
+            Self::AsOwner(ledger) => &ledger.owner,
+        }
+    }
+
+    /// Lets go of it.
+    pub async fn close(self) {
+        match self {
+            Self::AsService(ledger) => ledger.close().await,
+            Self::AsOwner(ledger) => ledger.close().await,
         }
     }
 }

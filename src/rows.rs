@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::body::json::{check_document, read_members};
-use crate::body::{Fault, Reason};
+use crate::body::{Fault, Reason, shown};
 use crate::chains::constraints::{self, Constraint};
 use crate::chains::{ClientChain, Identity, NewRow};
 use crate::decimal::{self, DecimalError};
@@ -41,7 +41,7 @@ pub fn read_row(
         .collect::<Result<Vec<_>, _>>()?;
     if let Some((name, _)) = members.members.iter().find(|(name, _)| !known.contains(name)) {
         let rule = format!("is not a member that {} takes", to.chain.name);
-        return Err(Fault::of_field(Reason::InvalidField, name, rule));
+        return Err(Fault::of_field(Reason::InvalidField, &shown(name), rule));
     }
     let identity = match key {
         None => Identity::Unique,

@@ -11,9 +11,12 @@ pub mod guards;
 pub mod keys;
 pub mod lockdown;
 pub mod migrate;
+pub mod page;
+pub mod past_checks;
 pub mod pool;
 pub mod read;
 pub mod rows;
+pub mod story;
 pub mod trades;
 
 use std::str::FromStr;

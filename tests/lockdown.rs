@@ -14,7 +14,6 @@ use audit_ledger::integrity::run::run_check;
 use audit_ledger::integrity::verify::{Scope as CheckScope, Verdict};
 use audit_ledger::integrity::watch::{Quiet, Watched, watch};
 use audit_ledger::keys::Scope;
-use audit_ledger::store::pool::Pool;
 use common::builders::{api_key, event, one_of_each, signal};
 use common::{TestLedger, attempt, fetch, run, soon, sqlstate, wait_until};
 use serde_json::{Value, json};
@@ -225,6 +224,7 @@ async fn who_may_not_lift_is_told_why() {
         (&alice, json!({ "reason": "x", "findings": ["y"] }), 422, "VAL-002"),
         (&alice, json!({ "reason": "x", "confirm": 2 }), 422, "VAL-002"),
         (&alice, json!({ "reason": "x", "force": true }), 400, "VAL-001"),
+        (&alice, json!({ "reason": "x", "confirm": "2" }), 400, "VAL-001"),
         (&alice, json!([]), 400, "VAL-001"),
         (&alice, json!({ "confirm": 77 }), 404, "NTF-001"),
         (&young, json!({ "reason": "x" }), 403, "SEC-006"),
@@ -233,7 +233,25 @@ async fn who_may_not_lift_is_told_why() {
         let answer = lift(&server, key, body.clone()).await;
         assert_eq!((answer.status, &answer.body["code"]), (status, &json!(code)), "{body}");
     }
-    let pending = lift(&server, &alice, json!({ "reason": "x" })).await;
+    let post = async |path: &str, body: &[u8]| {
+        server.request("POST", path, body, &[("Authorization", &alice)]).await
+    };
+    let unknown = post("/v1/lockdown/lift", br#"{"force":true}"#).await;
+    assert_eq!(
+        (&unknown.body["code"], &unknown.body["field"]),
+        (&json!("VAL-001"), &json!("force"))
+    );
+    let large = post("/v1/lockdown/lift", &vec![b' '; (256 << 10) + 1]).await;
+    assert_eq!((large.status, &large.body["code"]), (413, &json!("LIM-001")), "{large:?}");
+    for path in
+        ["/v1/lockdown/lift", "/v1/integrity/checks", "/v1/quarantined_deliveries/1/release"]
+    {
+        let refused = post(&format!("{path}?force=1"), b"{}").await;
+        let said = (refused.status, &refused.body["code"], &refused.body["field"]);
+        assert_eq!(said, (400, &json!("VAL-003"), &json!("force")), "{path}");
+    }
+    // Whatever its content type.
+    let pending = post("/v1/lockdown/lift", br#"{"reason":"x"}"#).await;
     let confirm = json!({ "confirm": pending.body["request"] });
     for key in [&alice, &young] {
         assert_eq!(lift(&server, key, confirm.clone()).await.status, 403);
@@ -244,6 +262,54 @@ async fn who_may_not_lift_is_told_why() {
     assert_eq!(check(&ledger).await, Verdict::Tampered);
     assert_eq!(server.deliver(BODY.as_bytes()).await.status, 423);
     server.stop().await;
+    ledger.finish_tampered().await;
+}
+
+/// Reads that wait for a lock take every connection that reads have.
+#[tokio::test]
+async fn slow_reads_do_not_hide_a_lockdown_and_it_slows_no_answer() {
+    const AT_ONCE: Duration = Duration::from_millis(700);
+    let (ledger, [alice, _]) = ledger_with_admins().await;
+    let (_, writer) = api_key(&ledger.owner(), "writer", &[Scope::Ingest]).await;
+    ledger.tamper_and_rearm("signals", TAMPERING).await;
+    assert_eq!(check(&ledger).await, Verdict::Tampered);
+    let server = Server::start(&ledger).await;
+    let mut superuser = ledger.connect_superuser().await;
+    run(&mut superuser, "BEGIN; LOCK TABLE signals").await;
+    let slow = || ask(&server, "GET", "/v1/signals", &alice, b"");
+    let blocked =
+        async { tokio::join!(slow(), slow(), slow(), slow(), slow(), slow(), slow(), slow()) };
+    let told = async |key: &str, path: &str, status: u16| {
+        let asked = std::time::Instant::now();
+        let answer = ask(&server, "GET", path, key, b"").await;
+        assert!(asked.elapsed() < AT_ONCE, "{path}: {:?}", asked.elapsed());
+        assert_eq!(answer.status, status, "{path}: {answer:?}");
+        answer.headers.contains_key("ledger-lockdown")
+    };
+    let meanwhile = async {
+        let waiting = "SELECT count(*) = 8 FROM pg_stat_activity
+            WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let mut watcher = ledger.connect_superuser().await;
+        wait_until(&mut watcher, waiting).await;
+        assert!(told(&alice, "/v1/nonsense", 404).await);
+        // Strangers are told nothing.
+        assert!(!told("Bearer lk_nonsense", "/v1/signals", 401).await);
+        assert!(!told(&writer, "/v1/signals", 403).await);
+        assert!(!told("", "/v1/no/such/route", 404).await);
+        // Also where the database does not say whether there still is one.
+        run(&mut watcher, "BEGIN; LOCK TABLE lockdowns").await;
+        for _ in 0..4 {
+            tokio::time::sleep(Duration::from_millis(600)).await;
+            assert!(told(&alice, "/v1/nonsense", 404).await);
+        }
+        run(&mut watcher, "ROLLBACK").await;
+        run(&mut superuser, "ROLLBACK").await;
+    };
+    let (answers, ()) = tokio::join!(blocked, meanwhile);
+    assert_eq!(answers.0.status, 200, "{answers:?}");
+    assert!(answers.7.headers.contains_key("ledger-lockdown"));
+    server.stop().await;
+    drop(superuser);
     ledger.finish_tampered().await;
 }
 
@@ -268,7 +334,7 @@ async fn the_service_checks_by_itself_one_instance_at_a_time() {
         clock: Clock::system(),
         check_every: Some(Duration::from_secs(2)),
         alarm: appender.alarm(),
-        lockdown: LockdownState::of(&Pool::of(&ledger.app(), 2)),
+        lockdown: LockdownState::of(&ledger.app()),
     };
     let _instances = [watch(&watched), watch(&watched), watch(&watched)];
     let mut superuser = ledger.connect_superuser().await;

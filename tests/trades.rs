@@ -5,6 +5,8 @@ mod common;
 
 #[path = "trades/appended.rs"]
 mod appended;
+#[path = "trades/bounds.rs"]
+mod bounds;
 #[path = "trades/constraints.rs"]
 mod constraints;
 #[path = "trades/idempotency.rs"]

@@ -1,19 +1,16 @@
-//! Reads a delivery's body: strict JSON, no member twice, nothing that PostgreSQL's jsonb would
-//! refuse, and every number by its literal text.
+//! Reads a body of a delivery or of a row: strict JSON, no member twice, nothing that PostgreSQL's
+//! jsonb would refuse, and every number by its literal text.
 
 use std::collections::{BTreeSet, HashSet};
 
 use jiter::{Jiter, JiterError, JiterErrorType, JsonErrorType, Peek};
 use serde::de::IgnoredAny;
 
-use super::{Fault, Reason};
+use super::{Fault, Reason, shown};
 use crate::decimal::fits_jsonb;
 
 /// Objects and arrays within each other at most.
 pub const MAX_DEPTH: usize = 128;
-
-/// Characters of a member's name that an answer repeats.
-const MAX_SHOWN_CHARS: usize = 64;
 
 /// JSON pointers (RFC 6901) to members of a body.
 pub type Pointers = BTreeSet<String>;
@@ -230,10 +227,8 @@ impl<'a> Reader<'a> {
             let peek = self.json.peek().map_err(malformed)?;
             self.member(&this, peek, depth)?;
             if seen.contains(&this) {
-                // The name is the sender's: no longer than a person reads.
-                let name: String = this.chars().take(MAX_SHOWN_CHARS).collect();
                 let rule = "stands twice in one object";
-                self.found(Fault::of_field(Reason::DuplicateMember, &name, rule));
+                self.found(Fault::of_field(Reason::DuplicateMember, &shown(&this), rule));
             }
             seen.insert(this);
             name = self.json.next_key().map_err(malformed)?.map(str::to_owned);
@@ -282,6 +277,7 @@ fn malformed(error: JiterError) -> Fault {
 
 #[cfg(test)]
 mod tests {
+    use super::super::MAX_SHOWN_CHARS;
     use super::*;
 
     fn reason(body: &str) -> Option<Reason> {

@@ -10,7 +10,7 @@ use crate::chains::rfc3339;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::keys::{ApiKey, KeyId, KeyIdError, KeyName, Scope};
-use crate::open::OpenAsOwner;
+use crate::open::{OpenAsOwner, OpenToRead};
 use crate::store::Database;
 use crate::store::keys::{KeyRecord, Revocation, create_key, list_keys, revoke_key};
 
@@ -46,8 +46,8 @@ fn parse_id(text: &str) -> Result<KeyId, KeyIdError> {
 
 pub(super) async fn run(command: Command, config: &Config, clock: Clock) -> Result<(), Failure> {
     if let Command::List { json } = command {
-        let ledger = super::open(config, clock).await?;
-        let keys = list_keys(&ledger.app).await;
+        let ledger = OpenToRead::open(config, clock).await?;
+        let keys = list_keys(ledger.database()).await;
         ledger.close().await;
         let keys = keys?;
         if json {

@@ -6,10 +6,11 @@ use super::{Failure, say};
 use crate::chains::rfc3339;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::open::OpenAsOwner;
-use crate::store::StoreError;
+use crate::integrity::lockdown::is_finding_id;
+use crate::open::{OpenAsOwner, OpenToRead};
 use crate::store::lockdown::{LockdownLine, latest_lockdown, lift_as_owner, open_findings};
 use crate::store::pool::Pool;
+use crate::store::{Database, StoreError};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -35,8 +36,7 @@ pub(super) enum Command {
 }
 
 fn parse_finding_id(text: &str) -> Result<String, String> {
-    let is_hex = text.bytes().all(|byte| b"0123456789abcdef".contains(&byte));
-    if text.len() == 64 && is_hex {
+    if is_finding_id(text) {
         Ok(text.to_owned())
     } else {
         Err("a finding_id has 64 hexadecimal digits".to_owned())
@@ -44,32 +44,49 @@ fn parse_finding_id(text: &str) -> Result<String, String> {
 }
 
 pub(super) async fn run(command: Command, config: &Config, clock: Clock) -> Result<(), Failure> {
-    let ledger = super::open(config, clock).await?;
-    let state = State::read(&Pool::of(&ledger.app, 1)).await;
-    ledger.close().await;
-    let state = state?;
     match command {
-        Command::Status { json: true } => say(format_args!("{:#}", state.to_json())),
-        Command::Status { json: false } => state.print(),
-        Command::Lift { reason, acknowledged, acknowledge_all } => {
-            let all = || state.findings.iter().filter_map(|f| f["finding_id"].as_str());
-            let ids =
-                if acknowledge_all { all().map(str::to_owned).collect() } else { acknowledged };
-            let ledger = OpenAsOwner::open(config).await?;
-            let lifted = lift_as_owner(&ledger.owner, &reason, &ids).await;
+        Command::Status { json } => {
+            let ledger = OpenToRead::open(config, clock).await?;
+            let state = State::read(&Pool::of(ledger.database(), 1)).await;
             ledger.close().await;
-            let lockdown = lifted.map_err(|error| match error {
-                // It starts with the ledger's code.
-                StoreError::Refused { message, .. } => message,
-                error => error.to_string(),
-            })?;
-            let findings = if ids.len() == 1 { "finding" } else { "findings" };
-            say(format_args!(
-                "lockdown {lockdown} is lifted, {} {findings} acknowledged",
-                ids.len()
-            ));
+            let state = state?;
+            if json {
+                say(format_args!("{:#}", state.to_json()));
+            } else {
+                state.print();
+            }
+            Ok(())
+        }
+        Command::Lift { reason, acknowledged, acknowledge_all } => {
+            let ledger = OpenAsOwner::open(config).await?;
+            let done = lift(&ledger.owner, &reason, acknowledged, acknowledge_all).await;
+            ledger.close().await;
+            done
         }
     }
+}
+
+/// What is acknowledged is read where it is lifted.
+async fn lift(
+    owner: &Database,
+    reason: &str,
+    acknowledged: Vec<String>,
+    acknowledge_all: bool,
+) -> Result<(), Failure> {
+    let ids = if acknowledge_all {
+        let state = State::read(&Pool::of(owner, 1)).await?;
+        let ids = state.findings.iter().filter_map(|finding| finding["finding_id"].as_str());
+        ids.map(str::to_owned).collect()
+    } else {
+        acknowledged
+    };
+    let lockdown = lift_as_owner(owner, reason, &ids).await.map_err(|error| match error {
+        // It starts with the ledger's code.
+        StoreError::Refused { message, .. } => message,
+        error => error.to_string(),
+    })?;
+    let findings = if ids.len() == 1 { "finding" } else { "findings" };
+    say(format_args!("lockdown {lockdown} is lifted, {} {findings} acknowledged", ids.len()));
     Ok(())
 }
 

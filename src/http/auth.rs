@@ -5,6 +5,8 @@
 //! states is the one that is asked for, before anything else of the request is looked at.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -24,11 +26,25 @@ pub(super) struct Authorized<S> {
     scope: PhantomData<S>,
 }
 
+/// Whether a request's key and scope were found to be right, for layers that stand around its
+/// handler and put a clone among the request's extensions.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Admitted(Arc<AtomicBool>);
+
+impl Admitted {
+    pub(super) fn is_so(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 impl<S: Required> FromRequestParts<Service> for Authorized<S> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, service: &Service) -> Result<Self, Problem> {
         let caller = authorize(service, bearer(&parts.headers), S::SCOPE).await?;
+        if let Some(admitted) = parts.extensions.get::<Admitted>() {
+            admitted.0.store(true, Ordering::Relaxed);
+        }
         Ok(Self { caller, scope: PhantomData })
     }
 }

@@ -8,15 +8,16 @@ use uuid::Uuid;
 
 use super::Service;
 use super::auth::Authorized;
-use super::page::{Page, Parameters};
+use super::page::{NoParameters, Page, Parameters};
 use super::problem::{Code, Problem, RefusedParameter, RefusedUnderV1};
 use crate::chains::rfc3339;
 use crate::integrity::run::run_check;
 use crate::integrity::verify::Scope;
 use crate::integrity::watch::Quiet;
 use crate::keys::scope;
-use crate::store::checks::{StoredCheck, last_checks, list_checks};
+use crate::store::checks::{StoredCheck, last_checks};
 use crate::store::lockdown::current_lockdown;
+use crate::store::past_checks::past_checks;
 
 /// Past checks, the newest first. A run makes a row for each chain and one for the log.
 #[utoipa::path(get, path = "/v1/integrity/checks", tag = "integrity",
@@ -37,7 +38,7 @@ pub(super) async fn checks(
 ) -> Result<Page<StoredCheck>, Problem> {
     let page = parameters.page_of("integrity_checks")?;
     parameters.finish()?;
-    let checks = list_checks(&service.reads, page.after(), page.to_read()).await?;
+    let checks = past_checks(&service.reads, page.range()).await?;
     Ok(page.make(checks, |check| check.id))
 }
 
@@ -100,11 +101,12 @@ pub(super) struct CheckAnswer {
 #[utoipa::path(post, path = "/v1/integrity/checks", tag = "integrity",
     responses(
         (status = 201, description = "Checked; what was found is in the list of checks.", body = CheckAnswer),
-        RefusedUnderV1),
+        RefusedParameter, RefusedUnderV1),
     security(("api_key" = ["verify"])))]
 pub(super) async fn check(
     _: Authorized<scope::Verify>,
     State(service): State<Service>,
+    _: NoParameters,
 ) -> Result<(StatusCode, Json<CheckAnswer>), Problem> {
     // On a task of its own: who hangs up does not end a check half-way.
     let checked = tokio::spawn(async move {

@@ -1,7 +1,6 @@
 //! The L6 lockdown: why and since when, and how it is lifted.
 
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
@@ -10,10 +9,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Service;
-use super::auth::{Authorized, bearer};
-use super::page::Parameters;
+use super::auth::{Admitted, Authorized, bearer};
+use super::deadline::Started;
+use super::page::{NoParameters, Parameters};
 use super::problem::{Code, Problem, RefusedParameter, RefusedUnderV1};
+use crate::body::shown;
 use crate::chains::rfc3339;
+use crate::integrity::lockdown::is_finding_id;
 use crate::keys::ApiKey;
 use crate::keys::scope::{Admin, Read};
 use crate::store::StoreError;
@@ -21,7 +23,8 @@ use crate::store::lockdown::{
     AdminProof, LockdownLine, confirm_lift, latest_lockdown, open_findings, request_lift,
 };
 
-/// Says with every answer under `/v1` that the ledger is locked down, and since when.
+/// Says with every answer under `/v1` to a key's holder that the ledger is locked down, and since
+/// when.
 const LOCKDOWN: HeaderName = HeaderName::from_static("ledger-lockdown");
 
 /// The state of the ledger's lockdown.
@@ -103,11 +106,13 @@ const MAX_REASON_CHARS: usize = 1000;
     responses(
         (status = 202, description = "Requested; another admin has to confirm.", body = LiftAnswer),
         (status = 200, description = "Lifted.", body = LiftAnswer),
-        (status = 400, description = "The body cannot be read (VAL-001).",
+        (status = 400, description = "The body cannot be read (VAL-001), or there is a parameter (VAL-003).",
          body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "The key may not lift this lockdown (SEC-006).",
          body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No lockdown, or no such request (NTF-001).",
+         body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large (LIM-001).",
          body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "A field is missing or invalid, or the request is too old (VAL-002).",
          body = Problem, content_type = "application/problem+json"),
@@ -116,10 +121,13 @@ const MAX_REASON_CHARS: usize = 1000;
 pub(super) async fn lift(
     _: Authorized<Admin>,
     State(service): State<Service>,
+    _: NoParameters,
     headers: HeaderMap,
-    body: Result<Json<LiftBody>, JsonRejection>,
+    started: Started,
+    request: Request,
 ) -> Result<(StatusCode, Json<LiftAnswer>), Problem> {
-    let Json(body) = body.map_err(|error| Problem::new(Code::UnreadableBody, error.body_text()))?;
+    let (body, _) = started.read_body(request, service.max_body_bytes).await?;
+    let body: LiftBody = serde_json::from_slice(&body).map_err(|error| unreadable(&error))?;
     // Authorized, so there is one. The database checks it once more, by itself.
     let key = bearer(&headers).and_then(ApiKey::parse);
     let key = key.ok_or_else(|| Problem::new(Code::KeyMissing, "no API key"))?;
@@ -144,9 +152,7 @@ pub(super) async fn lift(
     if reason.chars().count() > MAX_REASON_CHARS {
         return invalid("reason", "has more than 1000 characters");
     }
-    let is_id =
-        |id: &String| id.len() == 64 && id.bytes().all(|b| b"0123456789abcdef".contains(&b));
-    if !body.findings.iter().all(is_id) {
+    if !body.findings.iter().all(|id| is_finding_id(id)) {
         return invalid("findings", "holds what is no finding_id of 64 hexadecimal digits");
     }
     let requested = request_lift(&service.database, proof, &reason, &body.findings)
@@ -155,6 +161,17 @@ pub(super) async fn lift(
     let expires_at = Some(rfc3339(requested.expires_at));
     let answer = LiftAnswer { status: "pending", request: requested.id, expires_at };
     Ok((StatusCode::ACCEPTED, Json(answer)))
+}
+
+/// What is wrong with the body, and which member, where serde says so.
+fn unreadable(error: &serde_json::Error) -> Problem {
+    /// What serde says may repeat the body.
+    const MAX_DETAIL_CHARS: usize = 200;
+    let text = error.to_string();
+    let detail: String = text.chars().take(MAX_DETAIL_CHARS).collect();
+    let problem = Problem::new(Code::UnreadableBody, detail);
+    let named = text.split_once(" field `").and_then(|(_, rest)| rest.split_once('`'));
+    problem.of(named.map(|(name, _)| shown(name)))
 }
 
 /// What the database refuses starts with the ledger's code.
@@ -171,11 +188,21 @@ fn not_lifted(error: StoreError) -> Problem {
 }
 
 /// Says on every answer under `/v1` that there is a lockdown: what is read then may not be what
-/// was recorded.
-pub(super) async fn tell(State(service): State<Service>, request: Request, next: Next) -> Response {
-    let concerns = request.uri().path().starts_with("/v1/");
+/// was recorded. Who has no key, or not the scope, is told nothing.
+pub(super) async fn tell(
+    State(service): State<Service>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    if !request.uri().path().starts_with("/v1/") {
+        return next.run(request).await;
+    }
+    let admitted = Admitted::default();
+    request.extensions_mut().insert(admitted.clone());
+    // The database is asked while the handler works.
+    service.lockdown.refresh();
     let mut response = next.run(request).await;
-    if concerns
+    if admitted.is_so()
         && let Some(lockdown) = service.lockdown.current().await
         && let Ok(since) = HeaderValue::from_str(&rfc3339(lockdown.since))
     {

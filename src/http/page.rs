@@ -15,6 +15,8 @@ use percent_encoding::percent_decode_str;
 use serde::Serialize;
 
 use super::problem::{Code, Problem};
+use crate::body::shown;
+use crate::store::page::{PageRange, Slice};
 
 const LIMIT: &str = "limit";
 const CURSOR: &str = "cursor";
@@ -22,6 +24,8 @@ const CURSOR: &str = "cursor";
 const DEFAULT_LIMIT: u32 = 100;
 /// Items on a page at most.
 const MAX_LIMIT: u32 = 1000;
+/// Parameters of a request at most: each is compared with those before it.
+const MAX_PARAMETERS: usize = 32;
 
 /// The query of a request. A handler takes each parameter that it knows and then calls
 /// [`finish`](Self::finish): one that nobody took is an error.
@@ -49,6 +53,7 @@ impl<S: Sync> FromRequestParts<S> for Parameters {
 }
 
 fn unreadable(name: &str, rule: impl Display) -> Problem {
+    let name = shown(name);
     Problem::new(Code::UnreadableParameter, format!("{name} {rule}")).of_field(name)
 }
 
@@ -62,6 +67,10 @@ impl Parameters {
     fn read(path: &str, query: &str) -> Result<Self, Problem> {
         let mut given: Vec<Given> = Vec::new();
         for spelt in query.split('&').filter(|spelt| !spelt.is_empty()) {
+            if given.len() == MAX_PARAMETERS {
+                let detail = format!("there are more than {MAX_PARAMETERS} parameters");
+                return Err(Problem::new(Code::UnreadableParameter, detail));
+            }
             let (name, value) = spelt.split_once('=').unwrap_or((spelt, ""));
             let name = decode(name).ok_or_else(|| {
                 Problem::new(Code::UnreadableParameter, "a parameter's name is not UTF-8")
@@ -102,7 +111,8 @@ impl Parameters {
         let others = self.given.iter().filter(|given| given.name != CURSOR);
         let others: Vec<_> = others.map(|given| given.spelt.as_str()).collect();
         let address = format!("{}?{}", self.path, others.join("&"));
-        Ok(PageOf { list, limit, after: after.transpose()?, address })
+        let range = PageRange { before: after.transpose()?, limit };
+        Ok(PageOf { list, range, address })
     }
 
     /// Fails where a parameter is given that nobody took.
@@ -114,32 +124,36 @@ impl Parameters {
     }
 }
 
+/// Refuses parameters on a route that takes none.
+#[derive(Debug)]
+pub(super) struct NoParameters;
+
+impl<S: Sync> FromRequestParts<S> for NoParameters {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        Parameters::from_request_parts(parts, state).await?.finish().map(|()| Self)
+    }
+}
+
 /// Which page of a list is asked for.
 #[derive(Debug)]
 pub(super) struct PageOf {
     list: &'static str,
-    limit: u32,
-    after: Option<i64>,
+    range: PageRange,
     address: String,
 }
 
 impl PageOf {
-    /// The place of the last item of the page before: this one goes on behind it.
-    pub(super) fn after(&self) -> Option<i64> {
-        self.after
+    /// What to read: the list goes on behind the last item of the page before.
+    pub(super) fn range(&self) -> PageRange {
+        self.range
     }
 
-    /// How many items to read: one more than the page holds shows whether there is another.
-    pub(super) fn to_read(&self) -> i64 {
-        i64::from(self.limit) + 1
-    }
-
-    /// The page that these items make, which were read as [`after`](Self::after) and
-    /// [`to_read`](Self::to_read) say; `place` is what a cursor keeps of an item.
-    pub(super) fn make<T>(self, mut items: Vec<T>, place: impl Fn(&T) -> i64) -> Page<T> {
-        let limit = self.limit as usize;
-        let has_more = items.len() > limit;
-        items.truncate(limit);
+    /// The page that these items make, which were read as [`range`](Self::range) says; `place` is
+    /// what a cursor keeps of an item.
+    pub(super) fn make<T>(self, slice: Slice<T>, place: impl Fn(&T) -> i64) -> Page<T> {
+        let Slice { items, has_more } = slice;
         let last = items.last().filter(|_| has_more);
         let next_cursor = last.map(|last| write_cursor(self.list, place(last)));
         Page { items, next_cursor, address: self.address }
@@ -208,19 +222,20 @@ mod tests {
     #[test]
     fn a_page_links_to_the_next_and_the_last_to_none() {
         let first = page("colour=dark%20red&limit=2").unwrap();
-        assert_eq!((first.after(), first.to_read()), (None, 3));
-        let made = first.make(vec![9, 8, 7], |place| *place);
+        assert_eq!(first.range(), PageRange { before: None, limit: 2 });
+        let slice = |items: &[i64], has_more| Slice { items: items.to_vec(), has_more };
+        let made = first.make(slice(&[9, 8], true), |place| *place);
         assert_eq!(made.items, [9, 8]);
         let cursor = made.next_cursor.clone().unwrap();
         let link = made.into_response().headers()["link"].to_str().unwrap().to_owned();
         let next = format!("colour=dark%20red&limit=2&cursor={cursor}");
         assert_eq!(link, format!("</v1/things?{next}>; rel=\"next\""));
         let next = page(&next).unwrap();
-        assert_eq!(next.after(), Some(8));
-        let made = next.make(vec![7], |place| *place);
+        assert_eq!(next.range().before, Some(8));
+        let made = next.make(slice(&[7], false), |place| *place);
         assert_eq!((made.next_cursor.clone(), made.address.matches("cursor").count()), (None, 0));
         assert!(!made.into_response().headers().contains_key("link"));
-        let link = page("").unwrap().make((0..101).collect(), |place| *place).into_response();
+        let link = page("").unwrap().make(slice(&[7], true), |place| *place).into_response();
         assert!(link.headers()["link"].to_str().unwrap().starts_with("</v1/things?cursor="));
     }
 
@@ -248,6 +263,11 @@ mod tests {
             assert!(problem["detail"].as_str().unwrap().starts_with(named), "{problem}");
         }
         assert!(page("%ff=1").is_err());
+        let long = serde_json::to_value(page(&"x".repeat(10_000)).unwrap_err()).unwrap();
+        assert!(long["field"].as_str().unwrap().len() == 64 && long.to_string().len() < 500);
+        let many: Vec<_> = (0..1_000).map(|n| n.to_string()).collect();
+        let many = serde_json::to_value(page(&many.join("&")).unwrap_err()).unwrap();
+        assert_eq!((&many["code"], many.get("field")), (&"VAL-003".into(), None));
         assert!(page("&&colour=&").is_ok());
     }
 }

@@ -5,13 +5,14 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::Serialize;
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Service;
 use super::auth::Authorized;
-use super::problem::{Code, Problem, RefusedUnderV1};
-use super::webhook::{ANSWER_WITHIN, code_of, not_recorded};
+use super::deadline::Started;
+use super::page::NoParameters;
+use super::problem::{Code, Problem, RefusedParameter, RefusedUnderV1};
+use super::webhook::{code_of, not_recorded};
 use crate::chains::Receipt;
 use crate::keys::scope::Admin;
 use crate::webhook::release::{ReleaseError, Released, release};
@@ -44,16 +45,18 @@ pub(super) struct ReleaseAnswer {
          body = Problem, content_type = "application/problem+json"),
         (status = 423, description = "The ledger is locked down (AUD-009).",
          body = Problem, content_type = "application/problem+json"),
-        RefusedUnderV1),
+        RefusedParameter, RefusedUnderV1),
     security(("api_key" = ["admin"])))]
 pub(super) async fn release_delivery(
     authorized: Authorized<Admin>,
     State(service): State<Service>,
     id: Result<Path<i64>, PathRejection>,
+    _: NoParameters,
+    started: Started,
 ) -> Result<(StatusCode, Json<ReleaseAnswer>), Problem> {
     let none = || Problem::new(Code::NotFound, "there is no such delivery");
     let Ok(Path(id)) = id else { return Err(none()) };
-    let deadline = Instant::now() + ANSWER_WITHIN;
+    let deadline = started.deadline();
     let actor = authorized.caller.name.to_string();
     // On a task of its own: a client that hangs up does not leave a signal without its event.
     let released = tokio::spawn(async move {

@@ -7,17 +7,16 @@ use axum::http::{HeaderMap, HeaderName, StatusCode};
 use ledger_verifier::Chain;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tokio::time::Instant;
-use utoipa_axum::router::OpenApiRouter;
 
 use super::auth::Authorized;
-use super::page::{Page, Parameters};
+use super::deadline::Started;
+use super::page::{NoParameters, Page, Parameters};
 use super::problem::{Code, Problem, RefusedParameter, RefusedUnderV1};
-use super::webhook::{ANSWER_WITHIN, code_of, not_recorded, read_body};
+use super::webhook::{code_of, not_recorded};
 use super::{Service, bodies};
 use crate::appender::AppendError;
 use crate::chains::constraints::{self, Kind};
-use crate::chains::{Appended, ClientChain, IN_LEDGER, Receipt, WRITTEN_BY_CLIENTS};
+use crate::chains::{Appended, ClientChain, IN_LEDGER, Receipt};
 use crate::chains::{ai_debates, order_events, order_execution};
 use crate::keys::Caller;
 use crate::keys::scope::{Ingest, Read};
@@ -49,9 +48,13 @@ pub(super) struct RowWithReceipt {
     receipt: serde_json::Value,
 }
 
-/// Documents the three routes that write a row.
-macro_rules! writes {
-    ($name:ident, $path:literal, $body:ty, $chain:expr, $what:literal) => {
+/// The two routes of a chain that clients write. A path that is spelt out wins over
+/// `/v1/{chain}`, so the list of such a chain stands beside what writes it.
+macro_rules! routes_of {
+    (
+        $name:ident, $list:ident, $path:literal, $body:ty, $chain:expr, $what:literal,
+        $rows:literal
+    ) => {
         #[doc = $what]
         ///
         /// With an `Idempotency-Key` the same request can be sent again: the same body is answered
@@ -63,7 +66,7 @@ macro_rules! writes {
             responses(
                 (status = 201, description = "Recorded: committed before this answer.", body = RowAnswer),
                 (status = 200, description = "Recorded before; with the first receipt.", body = RowAnswer),
-                (status = 400, description = "The body cannot be read (VAL-001).",
+                (status = 400, description = "The body cannot be read (VAL-001), or there is a parameter (VAL-003).",
                  body = Problem, content_type = "application/problem+json"),
                 (status = 409, description = "The idempotency key was used with another body (IDP-001).",
                  body = Problem, content_type = "application/problem+json"),
@@ -79,44 +82,69 @@ macro_rules! writes {
         pub(super) async fn $name(
             authorized: Authorized<Ingest>,
             State(service): State<Service>,
+            _: NoParameters,
+            started: Started,
             request: Request,
         ) -> Result<(StatusCode, Json<RowAnswer>), Problem> {
-            write(&service, &authorized.caller, $chain, request).await
+            write(&service, &authorized.caller, $chain, started, request).await
+        }
+
+        #[doc = $rows]
+        #[utoipa::path(get, path = $path, tag = "rows",
+            params(
+                ("limit" = Option<u32>, Query, description = "Rows on a page, 1 to 1000; 100 unless given."),
+                ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before.")),
+            responses(
+                (status = 200, description = "A page; `Link` leads to the next.", body = Page<Object>),
+                RefusedParameter, RefusedUnderV1),
+            security(("api_key" = ["read"])))]
+        pub(super) async fn $list(
+            _: Authorized<Read>,
+            State(service): State<Service>,
+            parameters: Parameters,
+        ) -> Result<Page<Box<RawValue>>, Problem> {
+            page(&service, $chain.chain, parameters).await
         }
     };
 }
 
-writes!(
+routes_of!(
     write_ai_debate,
+    list_ai_debates,
     "/v1/ai_debates",
     bodies::AiDebate,
     &ai_debates::CLIENT_CHAIN,
-    "Records what a model thought of a signal."
+    "Records what a model thought of a signal.",
+    "What models thought of signals, the newest first."
 );
-writes!(
+routes_of!(
     write_order,
+    list_orders,
     "/v1/order_execution",
     bodies::Order,
     &order_execution::CLIENT_CHAIN,
-    "Records an order that was made for a signal."
+    "Records an order that was made for a signal.",
+    "Orders, the newest first."
 );
-writes!(
+routes_of!(
     write_order_event,
+    list_order_events,
     "/v1/order_events",
     bodies::OrderEvent,
     &order_events::CLIENT_CHAIN,
-    "Records what became of an order, or a kill switch."
+    "Records what became of an order, or a kill switch.",
+    "What became of orders, and kill switches, the newest first."
 );
 
 async fn write(
     service: &Service,
     caller: &Caller,
     chain: &'static ClientChain,
+    started: Started,
     request: Request,
 ) -> Result<(StatusCode, Json<RowAnswer>), Problem> {
     let key = idempotency_key(request.headers())?;
-    let body = read_body(request, service.max_body_bytes).await?;
-    let deadline = Instant::now() + ANSWER_WITHIN;
+    let (body, deadline) = started.read_body(request, service.max_body_bytes).await?;
     let row = read_row(chain, &body, &caller.name, key)
         .map_err(|fault| Problem::new(code_of(fault.reason), fault.detail).of(fault.field))?;
     // On a task of its own: a client that hangs up does not stop what it has sent.
@@ -213,18 +241,6 @@ pub(super) async fn list(
     page(&service, chain_of(&chain)?, parameters).await
 }
 
-/// [`list`] of the chains that have a route of their own for writing, beside which it must stand.
-pub(super) fn lists(mut routes: OpenApiRouter<Service>) -> OpenApiRouter<Service> {
-    for written in WRITTEN_BY_CLIENTS {
-        let chain = written.chain;
-        let list = async move |_: Authorized<Read>, State(service): State<Service>, parameters| {
-            page(&service, chain, parameters).await
-        };
-        routes = routes.route(&format!("/v1/{}", chain.name), axum::routing::get(list));
-    }
-    routes
-}
-
 async fn page(
     service: &Service,
     chain: &'static Chain,
@@ -232,7 +248,7 @@ async fn page(
 ) -> Result<Page<Box<RawValue>>, Problem> {
     let page = parameters.page_of(chain.name)?;
     parameters.finish()?;
-    let rows = list_rows(&service.reads, chain, page.after(), page.to_read()).await?;
+    let rows = list_rows(&service.reads, chain, page.range()).await?;
     Ok(page.make(rows, crate::store::rows::StoredRow::id).map(|row| row.to_json()))
 }
 

@@ -13,9 +13,9 @@ use futures_util::FutureExt;
 use ipnet::IpNet;
 use metrics::{counter, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tokio::time::Instant;
 
 use super::Service;
+use super::deadline::Started;
 use super::problem::{Code, Problem, ProblemCode, REQUEST_ID};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -119,7 +119,8 @@ pub(super) async fn observe(
     let id = service.clock.new_id();
     let client = client_address(peer.ip(), request.headers(), &service.trusted_proxies);
     request.extensions_mut().insert(client);
-    let started = Instant::now();
+    let started = Started::now();
+    request.extensions_mut().insert(started);
     let method = method_name(request.method());
     let route = request
         .extensions()

@@ -12,18 +12,22 @@ use super::auth::Authorized;
 use super::page::{Page, Parameters};
 use super::problem::{Code, Problem, RefusedParameter, RefusedUnderV1};
 use crate::keys::scope::Read;
-use crate::store::rows::story;
-use crate::store::trades::{
-    KillSwitchEvent, Trade, find_trade, list_kill_switch_events, list_trades,
-};
+use crate::store::story::{TradeStory, story};
+use crate::store::trades::{KillSwitchEvent, Trade, list_kill_switch_events, list_trades};
 
 /// The whole story of one signal.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct Story {
     /// What became of it, at a glance.
     trade: Trade,
-    /// Every row of every chain that belongs to it, in the order in which they were appended.
+    /// Every row of every chain that belongs to it, in the order in which they were appended: the
+    /// first 10,000 of them, or as many as hold 32 MiB.
     steps: Vec<StoryStep>,
+    /// Whether there are more rows than these.
+    truncated: bool,
+    /// Where the rows are listed that are not among the steps, each behind the path of its chain.
+    #[schema(example = json!(["/v1/order_events"]))]
+    rest: Vec<String>,
 }
 
 /// One row of the story.
@@ -56,12 +60,12 @@ pub(super) async fn list(
 ) -> Result<Page<Trade>, Problem> {
     let page = parameters.page_of("trades")?;
     parameters.finish()?;
-    let trades = list_trades(&service.reads, page.after(), page.to_read()).await?;
+    let trades = list_trades(&service.reads, page.range()).await?;
     Ok(page.make(trades, |trade| trade.signal_row_id))
 }
 
 /// The whole story of one signal: what became of it, and every row in ledger order with the time
-/// between them.
+/// between them, as far as they go into one answer.
 #[utoipa::path(get, path = "/v1/trades/{correlation_id}", tag = "trades",
     params(("correlation_id" = Uuid, Path, description = "The signal's correlation id.")),
     responses(
@@ -79,18 +83,16 @@ pub(super) async fn get(
     let none = || Problem::new(Code::NotFound, "there is no such signal");
     let Ok(Path(correlation_id)) = path else { return Err(none()) };
     parameters.finish()?;
-    let (trade, rows) = tokio::try_join!(
-        find_trade(&service.reads, correlation_id),
-        story(&service.reads, correlation_id)
-    )?;
-    let trade = trade.ok_or_else(none)?;
+    let found = story(&service.reads, correlation_id).await?;
+    let TradeStory { trade, rows, cut } = found.ok_or_else(none)?;
     let first = rows.first().and_then(crate::store::rows::StoredRow::created_at_micros);
     let mut previous = None;
     let steps = rows
         .iter()
         .map(|row| {
             let at = row.created_at_micros();
-            let since = |earlier: Option<i64>| Some(at? - earlier?);
+            // Who has tampered with a row may have made its time anything.
+            let since = |earlier: Option<i64>| at?.checked_sub(earlier?);
             let step = StoryStep {
                 since_previous_us: since(previous),
                 since_signal_us: since(first),
@@ -100,7 +102,8 @@ pub(super) async fn get(
             step
         })
         .collect();
-    Ok(Json(Story { trade, steps }))
+    let rest: Vec<_> = cut.iter().map(|chain| format!("/v1/{}", chain.name)).collect();
+    Ok(Json(Story { trade, steps, truncated: !rest.is_empty(), rest }))
 }
 
 /// Kill switches, the newest first.
@@ -119,6 +122,6 @@ pub(super) async fn kill_switch_events(
 ) -> Result<Page<KillSwitchEvent>, Problem> {
     let page = parameters.page_of("kill_switch_events")?;
     parameters.finish()?;
-    let events = list_kill_switch_events(&service.reads, page.after(), page.to_read()).await?;
+    let events = list_kill_switch_events(&service.reads, page.range()).await?;
     Ok(page.make(events, |event| event.id))
 }

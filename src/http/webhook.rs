@@ -1,17 +1,14 @@
 //! `POST /webhook/{source}`.
 
-use std::time::Duration;
-
 use axum::Extension;
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection};
-use axum::extract::{FromRequest, Path, Request, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::Serialize;
-use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
+use super::deadline::Started;
 use super::problem::{Code, Problem, REQUEST_ID};
 use super::telemetry::ClientAddress;
 use super::{Service, auth};
@@ -22,10 +19,6 @@ use crate::keys::Scope;
 use crate::webhook::auth::{AuthError, Presented, authenticate, by_api_key};
 use crate::webhook::{Delivery, Outcome, Source, record};
 
-/// Senders give up at 3 s: within this time after its last byte a delivery is answered.
-pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(2_300);
-/// How long a sender may take for its body.
-const BODY_WITHIN: Duration = Duration::from_secs(10);
 /// The longest `Content-Type` that is kept.
 const MAX_CONTENT_TYPE_CHARS: usize = 255;
 
@@ -90,10 +83,11 @@ pub(super) async fn receive(
     State(service): State<Service>,
     source: Result<Path<String>, PathRejection>,
     Extension(client): Extension<ClientAddress>,
+    started: Started,
     request: Request,
 ) -> Result<(StatusCode, Json<WebhookAnswer>), Problem> {
     let Ok(Path(source)) = source else { return Err(no_such_source()) };
-    take(&service, &source, None, client, request).await
+    take(&service, &source, None, (client, started), request).await
 }
 
 /// Takes a delivery of a source that can neither sign nor send headers and has a secret token in
@@ -116,10 +110,11 @@ pub(super) async fn receive_with_token(
     State(service): State<Service>,
     path: Result<Path<(String, String)>, PathRejection>,
     Extension(client): Extension<ClientAddress>,
+    started: Started,
     request: Request,
 ) -> Result<(StatusCode, Json<WebhookAnswer>), Problem> {
     let Ok(Path((source, token))) = path else { return Err(no_such_source()) };
-    take(&service, &source, Some(&token), client, request).await
+    take(&service, &source, Some(&token), (client, started), request).await
 }
 
 fn no_such_source() -> Problem {
@@ -130,7 +125,7 @@ async fn take(
     service: &Service,
     source: &str,
     path_token: Option<&str>,
-    client: ClientAddress,
+    (client, started): (ClientAddress, Started),
     request: Request,
 ) -> Result<(StatusCode, Json<WebhookAnswer>), Problem> {
     let source = service.sources.get(source).cloned().ok_or_else(no_such_source)?;
@@ -140,8 +135,7 @@ async fn take(
         None => None,
     };
     let headers = request.headers().clone();
-    let body = read_body(request, service.max_body_bytes).await?;
-    let deadline = Instant::now() + ANSWER_WITHIN;
+    let (body, deadline) = started.read_body(request, service.max_body_bytes).await?;
     let received_at = service.clock.now();
     let address = client.is_client.then_some(client.nearest);
     let presented = Presented { headers: &headers, path_token, address };
@@ -169,23 +163,6 @@ async fn take(
     }
 }
 
-pub(super) async fn read_body(request: Request, limit: usize) -> Result<Bytes, Problem> {
-    match timeout(BODY_WITHIN, Bytes::from_request(request, &())).await {
-        Ok(Ok(body)) => Ok(body),
-        Ok(Err(BytesRejection::FailedToBufferBody(rejection)))
-            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE =>
-        {
-            let detail = format!("the body has more than {limit} bytes");
-            Err(Problem::new(Code::TooLarge, detail))
-        }
-        Ok(Err(_)) => Err(Problem::new(Code::UnreadableBody, "the body broke off")),
-        Err(_) => {
-            let detail = format!("the body took longer than {} s", BODY_WITHIN.as_secs());
-            Err(Problem::new(Code::UnreadableBody, detail))
-        }
-    }
-}
-
 /// The header, unless it is too long, or holds what must not be kept.
 fn content_type(headers: &HeaderMap, source: &Source) -> Option<String> {
     let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
@@ -202,6 +179,7 @@ fn not_authenticated(error: AuthError) -> Problem {
     Problem::new(code, error.to_string())
 }
 
+/// The answer where a delivery or a row is neither recorded nor refused for what it says.
 pub(super) fn not_recorded(error: &AppendError) -> Problem {
     match error {
         AppendError::Unavailable(why) => {
@@ -209,8 +187,8 @@ pub(super) fn not_recorded(error: &AppendError) -> Problem {
         }
         AppendError::Refused { sqlstate, constraint } => {
             let id = REQUEST_ID.try_with(ToString::to_string).unwrap_or_default();
-            tracing::error!(request_id = id, sqlstate, constraint, "a delivery cannot be kept");
-            Problem::new(Code::Internal, "the delivery could not be kept")
+            tracing::error!(request_id = id, sqlstate, constraint, "what was sent cannot be kept");
+            Problem::new(Code::Internal, "what was sent could not be kept")
         }
     }
 }

@@ -1,16 +1,15 @@
-//! Single rows, pages of rows, and the rows that make the story of one signal.
+//! Single rows, and pages of rows.
 
 use chrono::DateTime;
-use ledger_verifier::chain::{AI_DEBATES, ORDER_EVENTS, ORDER_EXECUTION, SIGNALS};
 use ledger_verifier::row::write_json;
-use ledger_verifier::{Chain, LeafIndex, Value};
+use ledger_verifier::{Chain, ColumnType, LeafIndex, Value};
 use serde_json::value::RawValue;
 use serde_json::{Value as Json, json};
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row, ValueRef};
-use uuid::Uuid;
 
 use super::copy::{copy_columns, decode};
+use super::page::{List, PageRange, Slice, size_of};
 use super::pool::Pool;
 use super::{InStatement, StoreError};
 use crate::chains::rfc3339;
@@ -81,71 +80,38 @@ pub async fn find_row(
     chain: &'static Chain,
     id: i64,
 ) -> Result<Option<StoredRow>, StoreError> {
-    let found = select(pool.get(), chain, "t.id = $1", "", |query| query.bind(id)).await?;
+    let found = select(pool.get(), chain, "t.id = $1", |query| query.bind(id)).await?;
     Ok(found.into_iter().next())
 }
 
-/// Rows with an id below this one, the newest first.
+/// Rows of a chain, the newest first.
 pub async fn list_rows(
     pool: &Pool,
     chain: &'static Chain,
-    before: Option<i64>,
-    limit: i64,
-) -> Result<Vec<StoredRow>, StoreError> {
-    let before = before.unwrap_or(i64::MAX);
-    select(pool.get(), chain, "t.id < $1", "ORDER BY t.id DESC LIMIT $2", |query| {
-        query.bind(before).bind(limit)
-    })
-    .await
-}
-
-/// Every row that belongs to a signal, in the ledger's order: the signal, debates, orders and
-/// their events. Read from one snapshot.
-pub async fn story(pool: &Pool, correlation_id: Uuid) -> Result<Vec<StoredRow>, StoreError> {
-    const OF_SIGNAL: &str = "t.correlation_id = $1";
-    const OF_ITS_ORDERS: &str = "t.order_execution_id IN (
-        SELECT o.id FROM public.order_execution AS o WHERE o.correlation_id = $1)";
-    let mut transaction = pool
-        .get()
-        .begin_with("/* story */ BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        .await
-        .in_statement("story")?;
-    let mut rows = Vec::new();
-    for (chain, condition) in [
-        (&SIGNALS, OF_SIGNAL),
-        (&AI_DEBATES, OF_SIGNAL),
-        (&ORDER_EXECUTION, OF_SIGNAL),
-        (&ORDER_EVENTS, OF_ITS_ORDERS),
-    ] {
-        let bind = |query: Query| query.bind(correlation_id);
-        rows.extend(select(&mut *transaction, chain, condition, "ORDER BY t.id", bind).await?);
-    }
-    transaction.rollback().await.in_statement("story")?;
-    // What the log does not have comes last.
-    rows.sort_by_key(|row| row.leaf_index.map_or(u64::MAX, |leaf| leaf.0));
-    Ok(rows)
+    range: PageRange,
+) -> Result<Slice<StoredRow>, StoreError> {
+    let select = format!(
+        "SELECT {columns}, {size} AS size FROM public.{name} AS t WHERE t.id < $1",
+        columns = columns(chain),
+        size = size(chain),
+        name = chain.name,
+    );
+    let list = List { name: "list_rows", select: &select, id: "id" };
+    list.read(pool, range, |row| read(chain, row)).await
 }
 
 type Query = sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments>;
 
-async fn select<'c>(
+pub(super) async fn select<'c>(
     executor: impl sqlx::PgExecutor<'c>,
     chain: &'static Chain,
     condition: &str,
-    rest: &str,
     bind: impl FnOnce(Query) -> Query,
 ) -> Result<Vec<StoredRow>, StoreError> {
     const STATEMENT: &str = "select_rows";
-    let columns: Vec<_> =
-        copy_columns(chain).split(", ").map(|column| format!("t.{column}")).collect();
     let statement = format!(
-        "/* select_rows */
-         SELECT {columns},
-                (SELECT l.leaf_index FROM public.ledger_log AS l
-                 WHERE l.chain = '{name}' AND l.id = t.id
-                 ORDER BY l.leaf_index LIMIT 1) AS leaf_index
-         FROM public.{name} AS t WHERE {condition} {rest}",
-        columns = columns.join(", "),
+        "/* select_rows */ SELECT {columns} FROM public.{name} AS t WHERE {condition}",
+        columns = columns(chain),
         name = chain.name,
     );
     let found = bind(sqlx::query(AssertSqlSafe(statement)))
@@ -153,6 +119,31 @@ async fn select<'c>(
         .await
         .in_statement(STATEMENT)?;
     found.iter().map(|row| read(chain, row)).collect::<Result<_, _>>().in_statement(STATEMENT)
+}
+
+/// What [`read`] reads of a row `t`.
+fn columns(chain: &Chain) -> String {
+    let columns: Vec<_> =
+        copy_columns(chain).split(", ").map(|column| format!("t.{column}")).collect();
+    format!("{}, {} AS leaf_index", columns.join(", "), leaf_index(chain))
+}
+
+/// The place in the log of a row `t`.
+pub(super) fn leaf_index(chain: &Chain) -> String {
+    format!(
+        "(SELECT l.leaf_index FROM public.ledger_log AS l
+          WHERE l.chain = '{}' AND l.id = t.id ORDER BY l.leaf_index LIMIT 1)",
+        chain.name
+    )
+}
+
+/// The bytes that a row `t` holds.
+pub(super) fn size(chain: &Chain) -> String {
+    let is_long =
+        |ty| matches!(ty, ColumnType::Text { .. } | ColumnType::Document | ColumnType::Bytes);
+    let long = chain.columns.iter().filter(|column| is_long(column.ty));
+    let names: Vec<_> = long.map(|column| format!("t.{}", column.stored_name())).collect();
+    size_of(names.iter().map(String::as_str))
 }
 
 fn read(chain: &'static Chain, row: &PgRow) -> Result<StoredRow, sqlx::Error> {

@@ -3,9 +3,11 @@
 
 use serde::Serialize;
 use serde_json::Value as Json;
-use sqlx::AssertSqlSafe;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, FromRow};
 use uuid::Uuid;
 
+use super::page::{List, PageRange, Slice, size_of};
 use super::pool::Pool;
 use super::{InStatement, StoreError};
 
@@ -46,7 +48,7 @@ pub struct Trade {
     /// What `llama-3.1` said last, as it came.
     #[schema(required)]
     pub llama_sentiment_text: Option<String>,
-    /// The latest word of every other model.
+    /// The latest word of every other model; none where they are more than 8 MiB together.
     #[schema(value_type = Vec<Object>)]
     pub other_models: Json,
     /// The lowest confidence of the models that answered; null if none did.
@@ -99,11 +101,13 @@ pub struct Trade {
     pub zar_equity: Option<String>,
     /// Whether a fill of any order cannot be: after its end, or beyond what was ordered.
     pub order_anomaly: bool,
-    /// The events that say so.
+    /// The events that say so, the first 10,000 of them.
     pub anomalous_event_ids: Vec<i64>,
-    /// Chain, id and hash of every row that takes part.
+    /// Chain, id and hash of every row that takes part, of the first 10,000 of them.
     #[schema(value_type = Vec<Object>)]
     pub row_hashes: Json,
+    /// Whether one of the three lists is not whole. `/v1/{chain}` has every row.
+    pub truncated: bool,
 }
 
 /// A kill switch: a row of `vw_kill_switch_events`. What stopped everything has no order and no
@@ -171,73 +175,83 @@ fn time(column: &str) -> String {
     )
 }
 
+/// What one trade repeats of its rows at most.
+const MAX_MODELS_BYTES: usize = 8 << 20;
+const MAX_LISTED: usize = 10_000;
+
 fn trade_columns() -> String {
+    let too_many_models =
+        format!("pg_catalog.octet_length(other_models::text) > {MAX_MODELS_BYTES}");
     format!(
         "signal_row_id, correlation_id, signal_id, symbol, side, price::text, quantity::text,
          raw_payload_text, pg_catalog.host(source_ip) AS source_ip, hmac_verified, auth_method,
          recorded_by, {received_at}, {created_at}, deepseek_rejection_reasoning_text,
-         llama_sentiment_text, other_models, combined_confidence::text, models_answered,
+         llama_sentiment_text,
+         CASE WHEN {too_many_models} THEN '[]' ELSE other_models END AS other_models,
+         combined_confidence::text, models_answered,
          order_count, order_id, order_type, order_quantity::text, order_price::text,
          exchange_order_id, order_status_recorded, last_event_id, last_event_type, {last_event_at},
          rejection_reason, exchange_error_code, order_status, filled_quantity::text,
-         zar_equity::text, order_anomaly, anomalous_event_ids, row_hashes",
+         zar_equity::text, order_anomaly,
+         anomalous_event_ids[1:{MAX_LISTED}] AS anomalous_event_ids,
+         pg_catalog.jsonb_path_query_array(row_hashes, '$[0 to {last}]') AS row_hashes,
+         {too_many_models} OR pg_catalog.cardinality(anomalous_event_ids) > {MAX_LISTED}
+             OR pg_catalog.jsonb_array_length(row_hashes) > {MAX_LISTED} AS truncated",
         received_at = time("received_at"),
         created_at = time("created_at"),
         last_event_at = time("last_event_at"),
+        last = MAX_LISTED - 1,
     )
 }
 
-/// Trades whose signals have an id below this one, the newest first.
-pub async fn list_trades(
-    pool: &Pool,
-    before: Option<i64>,
-    limit: i64,
-) -> Result<Vec<Trade>, StoreError> {
-    let statement = format!(
-        "/* list_trades */ SELECT {} FROM public.vw_trade_audit_full
-         WHERE signal_row_id < $1 ORDER BY signal_row_id DESC LIMIT $2",
-        trade_columns()
+/// Trades, those of the newest signals first.
+pub async fn list_trades(pool: &Pool, range: PageRange) -> Result<Slice<Trade>, StoreError> {
+    let select = format!(
+        "SELECT {columns}, {size} AS size FROM public.vw_trade_audit_full WHERE signal_row_id < $1",
+        columns = trade_columns(),
+        size = size_of([
+            "raw_payload_text",
+            "deepseek_rejection_reasoning_text",
+            "llama_sentiment_text",
+            "other_models::text",
+            "row_hashes::text",
+            "rejection_reason",
+        ]),
     );
-    sqlx::query_as(AssertSqlSafe(statement))
-        .bind(before.unwrap_or(i64::MAX))
-        .bind(limit)
-        .fetch_all(pool.get())
-        .await
-        .in_statement("list_trades")
+    let list = List { name: "list_trades", select: &select, id: "signal_row_id" };
+    list.read(pool, range, |row| Trade::from_row(row)).await
 }
 
 /// The trade of this signal.
-pub async fn find_trade(pool: &Pool, correlation_id: Uuid) -> Result<Option<Trade>, StoreError> {
+pub(super) async fn find_trade(
+    connection: &mut PgConnection,
+    correlation_id: Uuid,
+) -> Result<Option<Trade>, StoreError> {
     let statement = format!(
         "/* find_trade */ SELECT {} FROM public.vw_trade_audit_full WHERE correlation_id = $1",
         trade_columns()
     );
     sqlx::query_as(AssertSqlSafe(statement))
         .bind(correlation_id)
-        .fetch_optional(pool.get())
+        .fetch_optional(connection)
         .await
         .in_statement("find_trade")
 }
 
-/// Kill switches with an id below this one, the newest first.
+/// Kill switches, the newest first.
 pub async fn list_kill_switch_events(
     pool: &Pool,
-    before: Option<i64>,
-    limit: i64,
-) -> Result<Vec<KillSwitchEvent>, StoreError> {
-    let statement = format!(
-        "/* list_kill_switch_events */
-         SELECT id, {created_at}, zar_equity::text, positions_closed_text, rejection_reason,
+    range: PageRange,
+) -> Result<Slice<KillSwitchEvent>, StoreError> {
+    let select = format!(
+        "SELECT id, {created_at}, zar_equity::text, positions_closed_text, rejection_reason,
                 exchange_error_code, recorded_by, row_hash::text, order_id, order_type, symbol,
                 side, quantity::text, price::text, exchange_order_id, order_status_recorded,
-                correlation_id, signal_id, signal_row_id
-         FROM public.vw_kill_switch_events WHERE id < $1 ORDER BY id DESC LIMIT $2",
+                correlation_id, signal_id, signal_row_id, {size} AS size
+         FROM public.vw_kill_switch_events WHERE id < $1",
         created_at = time("created_at"),
+        size = size_of(["positions_closed_text", "rejection_reason"]),
     );
-    sqlx::query_as(AssertSqlSafe(statement))
-        .bind(before.unwrap_or(i64::MAX))
-        .bind(limit)
-        .fetch_all(pool.get())
-        .await
-        .in_statement("list_kill_switch_events")
+    let list = List { name: "list_kill_switch_events", select: &select, id: "id" };
+    list.read(pool, range, |row| KillSwitchEvent::from_row(row)).await
 }

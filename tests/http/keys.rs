@@ -265,6 +265,32 @@ async fn a_delivery_with_a_key_is_recorded_under_the_name_of_its_holder() {
     ledger.finish().await;
 }
 
+#[tokio::test]
+async fn a_slow_look_up_of_the_key_is_no_reason_to_answer_late() {
+    let ledger = TestLedger::new().await;
+    let server = Server::start(&ledger).await;
+    let (_, key) = api_key(&ledger.owner(), "desk", &[Scope::Ingest, Scope::Read]).await;
+    assert_eq!(get(&server, CHECKS, &key).await.status, 200);
+    let mut superuser = ledger.connect_superuser().await;
+    crate::common::run(&mut superuser, "BEGIN; LOCK TABLE api_keys; LOCK TABLE ledger_lock").await;
+    // The key counts as it was read last, once the database has not answered for a second.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let kill_switch = r#"{"event_type":"KILL_SWITCH","zar_equity":"100.00","positions_closed":[]}"#;
+    let post = async |path: &str, body: &str| {
+        let asked = Instant::now();
+        let answer = server.post(path, body.as_bytes(), &[("Authorization", &key)]).await;
+        assert_eq!((answer.status, &answer.body["code"]), (503, &json!("SYS-001")), "{path}");
+        let elapsed = asked.elapsed();
+        assert!(elapsed < Duration::from_millis(2_700), "{path}: {elapsed:?}");
+        assert!(elapsed > Duration::from_millis(1_500), "{path}: {elapsed:?} in the queue too");
+    };
+    tokio::join!(post("/webhook/tradingview", BODY), post("/v1/order_events", kill_switch),);
+    crate::common::run(&mut superuser, "ROLLBACK").await;
+    drop(superuser);
+    server.stop().await;
+    ledger.finish().await;
+}
+
 fn check(n: i64) -> CheckRecord {
     CheckRecord {
         run_id: Clock::system().new_id(),

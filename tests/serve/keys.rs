@@ -153,7 +153,16 @@ async fn on_a_database_of_ones_own_keys_are_the_migrators_to_make() {
             (&id.into(), &"ledger_migrator".into())
         );
     }
+    // The same database for all commands, whichever login is set.
     let only = [("LEDGER_MIGRATOR_DATABASE_URL", migrator.as_str())];
+    let list = audit_ledger(&["keys", "list", "--json"], &only);
+    let keys: Value = serde_json::from_str(&list.stdout).unwrap();
+    assert_eq!(keys[0]["key_id"], id, "{list:?}");
+    let status = audit_ledger(&["lockdown", "status"], &only);
+    assert!(status.stdout.contains("is not locked down"), "{status:?}");
+    let lifting = ["lockdown", "lift", "--reason", "x", "--acknowledge-all"];
+    let refused = audit_ledger(&lifting, &only);
+    assert!(refused.stderr.contains("NTF-001: the ledger is not locked down"), "{refused:?}");
     assert_eq!(audit_ledger(&["keys", "revoke", id], &only).code, 0);
 
     // A service on such a database makes no key of its own.

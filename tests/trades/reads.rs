@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::common::{fetch, run};
-use crate::{Desk, debate, kill_switch, order};
+use crate::{Desk, debate, kill_switch, order, with};
 
 fn ids(page: &Value) -> Vec<i64> {
     let id = |item: &Value| item.get("id").or_else(|| item.get("signal_row_id"))?.as_i64();
@@ -126,6 +126,14 @@ async fn what_is_not_there_and_what_cannot_be_read_is_told() {
             assert_eq!(said, (400, &json!("VAL-003"), &json!(named)), "{list}?{query}");
         }
     }
+    let answer = desk.post("order_events?nonsense=1", b"{}").await;
+    let said = (answer.status, &answer.body["code"], &answer.body["field"]);
+    assert_eq!(said, (400, &json!("VAL-003"), &json!("nonsense")), "also where a row is written");
+    // A name that somebody made up is not repeated whole.
+    let long = with(&kill_switch(), &"x".repeat(100_000), 1);
+    let answer = desk.post("order_events", long.to_string().as_bytes()).await;
+    assert_eq!((answer.status, &answer.body["field"]), (422, &json!("x".repeat(64))));
+    assert!(answer.body.to_string().len() < 1_000);
     let answer = desk.get("/v1/signals/1?nonsense=1").await;
     assert_eq!((answer.status, &answer.body["field"]), (400, &json!("nonsense")));
     for (method, path) in
