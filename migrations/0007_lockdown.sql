@@ -113,6 +113,13 @@ BEGIN
     IF batch.rows = 0 THEN
         RETURN NULL;
     END IF;
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'AU011',
+            MESSAGE = format('AUD-011: rows are appended under READ COMMITTED, not %s: an older '
+                             'snapshot sees neither the row before nor a lockdown',
+                             upper(current_setting('transaction_isolation')));
+    END IF;
 
     IF public.ledger_stops_in_lockdown(TG_TABLE_NAME) THEN
         SELECT l.since, l.reason INTO lockdown FROM public.ledger_lockdown() AS l;
@@ -151,7 +158,6 @@ BEGIN
     IF (batch.follows
         AND batch.first_id > 0
         AND NOT is_overtaken
-        AND current_setting('transaction_isolation') IN ('read committed', 'read uncommitted')
         AND batch.first_prev_hash = head_hash
         AND batch.first_time >= head_time
         AND batch.first_time >= clock_timestamp() - interval '60 s'
