@@ -487,3 +487,14 @@ GRANT EXECUTE ON FUNCTION
     public.ledger_confirm_lift(text, bytea, bigint),
     public.ledger_record_refusals()
     TO app_trading;
+
+-- What is kept in a lockdown is a signal in waiting. Without an id the same bytes are one signal for
+-- 60 s and another one after that, so they may be kept more than once; any other delivery is kept
+-- once, as before. The second index finds those of the last minute.
+DROP INDEX public.quarantined_deliveries_content_key;
+CREATE UNIQUE INDEX quarantined_deliveries_content_key
+    ON public.quarantined_deliveries (source, reason, pg_catalog.sha256(body))
+    WHERE reason::text <> 'lockdown';
+CREATE INDEX quarantined_deliveries_waiting
+    ON public.quarantined_deliveries (source, pg_catalog.sha256(body), received_at)
+    WHERE reason::text = 'lockdown';

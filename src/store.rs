@@ -125,6 +125,17 @@ impl StoreError {
                 constraint: error.constraint().map(str::to_owned),
                 message: error.message().to_owned(),
             },
+            // An answer came, and is not what the schema lets stand there: somebody has changed it.
+            // To try again would not help.
+            error @ (sqlx::Error::ColumnDecode { .. }
+            | sqlx::Error::Decode(_)
+            | sqlx::Error::Encode(_)
+            | sqlx::Error::ColumnNotFound(_)
+            | sqlx::Error::ColumnIndexOutOfBounds { .. }
+            | sqlx::Error::TypeNotFound { .. }
+            | sqlx::Error::RowNotFound) => {
+                Self::Contradiction { statement, what: error.to_string() }
+            }
             source => Self::Connection { statement, source },
         }
     }
@@ -150,8 +161,8 @@ impl StoreError {
     /// Whether a row's values are at fault: sent again, it is refused again, and other rows would
     /// not be.
     ///
-    /// A key that is taken, or a hash that is not right, is no such fault: ids, links and hashes
-    /// are made here, so the ledger contradicts itself, and the sender shall try again.
+    /// A key that is taken, or a hash that is not right, is no such fault: see
+    /// [`is_contradiction`](Self::is_contradiction).
     pub fn is_fault_of_a_row(&self) -> bool {
         let Self::Refused { sqlstate, constraint, .. } = self else { return false };
         match (sqlstate.get(..2), sqlstate.as_str()) {
