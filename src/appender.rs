@@ -209,8 +209,8 @@ type Outcome = Result<Appended, StoreError>;
 
 /// Why a transaction was not committed.
 enum Failure {
-    /// One of its rows is at fault, or meets what contradicts the ledger; not the others, unless they
-    /// do so on their own.
+    /// One of its rows is at fault, or meets what contradicts the ledger. Others may do better on
+    /// their own, and must not wait for it.
     Row(StoreError),
     /// Nothing about its rows; to be tried again.
     Passing(StoreError),
@@ -227,19 +227,19 @@ impl From<StoreError> for Failure {
 }
 
 /// Rows of a batch that could not be appended because the ledger contradicts itself.
-#[derive(Debug, Default)]
-struct Contradictions {
-    rows: usize,
+struct Contradictions<'a> {
+    alarm: &'a Notify,
+    is_raised: bool,
 }
 
-impl Contradictions {
-    /// Logs the first of a batch; the others are mostly more of the same.
+impl Contradictions<'_> {
+    /// The first of a batch raises the alarm and is logged; the others are mostly more of the same.
     fn tell(&mut self, error: &StoreError) -> AppendError {
         counter!("ledger_append_contradictions_total").increment(1);
-        if self.rows == 0 {
+        if !std::mem::replace(&mut self.is_raised, true) {
             tracing::error!(%error, "an append contradicts the ledger");
+            self.alarm.notify_one();
         }
-        self.rows += 1;
         AppendError::Contradiction
     }
 }
@@ -295,7 +295,8 @@ impl Writer {
     /// the row that is refused alone; where the database is away, the batch is tried again as
     /// long as somebody waits for it.
     async fn append_batch(&mut self, batch: Vec<Pending>) {
-        let mut contradictions = Contradictions::default();
+        let alarm = Arc::clone(&self.alarm);
+        let mut contradictions = Contradictions { alarm: &alarm, is_raised: false };
         let mut parts = vec![batch];
         let mut pause = RETRY_PAUSE;
         while let Some(mut part) = parts.pop() {
@@ -334,10 +335,6 @@ impl Writer {
                 }
             }
         }
-        if contradictions.rows > 0 {
-            tracing::error!(rows = contradictions.rows, "rows met what contradicts the ledger");
-            self.alarm.notify_one();
-        }
     }
 
     /// One transaction over all these rows, committed or not at all.
@@ -345,7 +342,8 @@ impl Writer {
         let started = Instant::now();
         let rows: Vec<_> = batch.iter().map(|pending| &pending.row).collect();
         let clock = self.clock;
-        let connection = self.connection().await?;
+        // What refuses a connection refuses it whatever is to be appended.
+        let connection = self.connection().await.map_err(Failure::Passing)?;
         let prepared = match limited("append", connection.prepare(&rows, clock)).await {
             Ok(prepared) => prepared,
             Err(error) => return Err(self.abandon(error).await),

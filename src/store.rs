@@ -191,14 +191,20 @@ impl StoreError {
     }
 
     /// Whether the ledger contradicts itself: ids, links and hashes are made here under its lock, so
-    /// a key that is taken, or a link that is refused, is nobody's mistake.
+    /// a key that is taken, or a link that is refused, is nobody's mistake. Nor is it when the
+    /// service may not do what the migrations let it, or when something raises errors of its own:
+    /// then rights, triggers or the data itself are not what they were.
     pub fn is_contradiction(&self) -> bool {
         let Self::Refused { sqlstate, constraint, .. } = self else {
             return matches!(self, Self::Contradiction { .. });
         };
-        match sqlstate.as_str() {
-            "AU011" | "23505" => true,
-            "23514" => constraint.as_ref().is_some_and(|name| name.ends_with("_row_hash_correct")),
+        match (sqlstate.get(..2), sqlstate.as_str()) {
+            // The ledger's own codes; triggered_data_change_violation; syntax error or access rule
+            // violation; what PL/pgSQL raises; internal errors, corrupted data among them.
+            (Some("AU" | "27" | "42" | "P0" | "XX"), _) | (_, "23505") => true,
+            (_, "23514") => {
+                constraint.as_ref().is_some_and(|name| name.ends_with("_row_hash_correct"))
+            }
             _ => false,
         }
     }
