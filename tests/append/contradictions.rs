@@ -31,15 +31,6 @@ async fn in_one_batch(ledger: &TestLedger, rows: Vec<NewRow>) -> (Vec<Answer>, b
     (answers, is_raised)
 }
 
-/// Changes rows that no hash constraint is in the way of.
-async fn behind_the_guards(ledger: &TestLedger, tables: &[&str], sql: &str) {
-    let mut superuser = ledger.connect_superuser_unguarded().await;
-    for table in tables {
-        run(&mut superuser, &format!("ALTER TABLE public.{table} DISABLE TRIGGER ALL")).await;
-    }
-    run(&mut superuser, sql).await;
-}
-
 fn keyed(row: NewRow, key: &str) -> NewRow {
     let (recorded_by, key) = ("desk".to_owned(), key.to_owned());
     NewRow { identity: Identity::Request { recorded_by, key, content: [1; 32] }, ..row }
@@ -59,7 +50,7 @@ async fn a_known_row_that_the_log_has_lost_is_neither_doubled_nor_in_the_way() {
     let lost = "DELETE FROM public.ledger_log WHERE (chain, id) IN
                     (('signals', 1), ('ai_debates', 2), ('quarantined_deliveries', 1));
                 DELETE FROM public.ai_debates WHERE id = 1";
-    behind_the_guards(&ledger, &["ledger_log", "ai_debates"], lost).await;
+    ledger.behind_the_guards(lost).await;
 
     let mut other = signal(2);
     other.raw_payload.push(' ');

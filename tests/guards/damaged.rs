@@ -10,31 +10,7 @@ use crate::{CHAINS, ledger_with};
 
 /// Runs statements as a superuser who has put the guards aside and then back.
 pub(crate) async fn behind_the_guards(ledger: &TestLedger, sql: &str) {
-    let mut superuser = ledger.connect_superuser().await;
-    let all = |what: &str| {
-        format!(
-            "DO $$
-             DECLARE
-                 guard record;
-             BEGIN
-                 FOR guard IN
-                     SELECT tgrelid::regclass AS guarded, tgname FROM pg_trigger
-                     WHERE NOT tgisinternal AND tgparentid = 0
-                 LOOP
-                     EXECUTE format('ALTER TABLE %s {what} TRIGGER %I', guard.guarded, guard.tgname);
-                 END LOOP;
-             END
-             $$"
-        )
-    };
-    let statements = format!(
-        "{ALLOW_DDL}; {}; SET session_replication_role = replica; {sql};
-         SET session_replication_role = origin; {};
-         ALTER EVENT TRIGGER ledger_guard_ddl ENABLE ALWAYS",
-        all("DISABLE"),
-        all("ENABLE ALWAYS"),
-    );
-    run(&mut superuser, &statements).await;
+    ledger.behind_the_guards(sql).await;
 }
 
 #[tokio::test]
