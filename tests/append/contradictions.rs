@@ -13,8 +13,8 @@ use crate::common::builders::{debate, delivery, event, signal};
 use crate::common::{TestLedger, fetch, run, soon};
 use crate::{Answer, conflict, duplicate, recorded};
 
-fn contradicts(answer: Answer) {
-    assert_eq!(answer, Err(AppendError::Contradiction));
+fn contradicts(answer: &Answer) {
+    assert_eq!(*answer, Err(AppendError::Contradiction));
 }
 
 /// Sends rows as one batch, with the time that the answers took, and whether there was an alarm.
@@ -71,12 +71,12 @@ async fn a_known_row_that_the_log_has_lost_is_neither_doubled_nor_in_the_way() {
     let mut answers = answers.into_iter();
     let mut next = || answers.next().unwrap();
     recorded(next());
-    contradicts(next());
+    contradicts(&next());
     assert_eq!(duplicate(next()).receipt, second);
-    contradicts(next());
-    contradicts(next());
+    contradicts(&next());
+    contradicts(&next());
     recorded(next());
-    contradicts(next());
+    contradicts(&next());
     recorded(next());
     assert_eq!(conflict(next()).receipt, second);
     assert_eq!(recorded(next()).id.0, 3);
@@ -100,7 +100,7 @@ async fn a_known_row_of_values_that_cannot_be_is_in_nobody_elses_way() {
     assert!(is_raised);
     recorded(answers.pop().unwrap());
     duplicate(answers.pop().unwrap());
-    answers.into_iter().for_each(contradicts);
+    answers.iter().for_each(contradicts);
     drop(appender);
     ledger.finish_tampered().await;
 }
@@ -119,7 +119,7 @@ async fn rows_that_the_database_refuses_against_all_reason_are_found_one_by_one(
     assert!(is_raised);
     for (n, answer) in (2..40).zip(answers) {
         if n % 13 == 0 {
-            contradicts(answer);
+            contradicts(&answer);
         } else {
             recorded(answer);
         }
@@ -141,9 +141,9 @@ async fn a_right_that_was_taken_stops_one_chain_only() {
     assert!(is_raised);
     let [signal, event, delivery, other_event] = answers.try_into().unwrap();
     recorded(signal);
-    contradicts(event);
+    contradicts(&event);
     recorded(delivery);
-    contradicts(other_event);
+    contradicts(&other_event);
     drop(superuser);
     assert_eq!(ledger.finish().await, 2);
 }
@@ -161,7 +161,7 @@ async fn nothing_follows_a_head_that_is_no_hash_and_other_chains_go_on() {
     assert!(is_raised);
     let [known, new, event, delivery] = answers.try_into().unwrap();
     assert_eq!(duplicate(known).receipt, first);
-    contradicts(new);
+    contradicts(&new);
     recorded(event);
     recorded(delivery);
 

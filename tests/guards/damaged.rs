@@ -4,7 +4,7 @@ use audit_ledger::chains::{Appended, IN_LEDGER};
 use futures_util::future::join_all;
 
 use crate::common::builders::one_of_each;
-use crate::common::{ALLOW_DDL, TestLedger, fetch, refused, run, soon};
+use crate::common::{TestLedger, fetch, refused, run, soon};
 use crate::lockdown::{ENTER, ENTERED, LIFT, LOCKED, NO_RIGHT, append, insert};
 use crate::{CHAINS, ledger_with};
 
