@@ -290,7 +290,9 @@ COMMENT ON COLUMN public.quarantined_deliveries.source IS
 COMMENT ON COLUMN public.quarantined_deliveries.reason IS
     'Why it is here: a word that programs compare.';
 COMMENT ON COLUMN public.quarantined_deliveries.detail IS
-    'Which member is at fault and how, for people; NULL where the reason says it all.';
+    'Which member is at fault and how, for people; the service ends it with "; sender: " and who '
+    'sent the delivery, as JSON on one line: recorded_by, and the webhook-id or null. Only what '
+    'stands after the last such mark counts. NULL only where an SQL client says nothing.';
 COMMENT ON COLUMN public.quarantined_deliveries.body IS
     'The exact bytes received, which may not be text. Their SHA-256 is what row_hash covers.';
 COMMENT ON COLUMN public.quarantined_deliveries.content_type IS
@@ -304,7 +306,9 @@ COMMENT ON CONSTRAINT quarantined_deliveries_body_size ON public.quarantined_del
     'The body has at most 1 MiB: a larger request is refused before, with LIM-001.';
 COMMENT ON INDEX public.quarantined_deliveries_content_key IS
     'The same source, reason and bytes are kept once: a delivery that is sent again is answered '
-    'with the row it already has.';
+    'with the row it already has. Not so in a lockdown, where the same bytes can be another signal.';
+COMMENT ON INDEX public.quarantined_deliveries_waiting IS
+    'Finds what was kept in a lockdown within 60 s: from the same sender it is the same delivery.';
 
 COMMENT ON TABLE public.ledger_log IS
     'The total order of everything appended to any chain: the leaves of the Merkle tree. Written '

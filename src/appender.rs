@@ -57,6 +57,10 @@ pub enum AppendError {
     /// its commit was under way; sent again it is then a duplicate.
     #[error("the ledger cannot record this now: {0}")]
     Unavailable(String),
+    /// What this row meets in the ledger contradicts what the ledger guarantees. Sent again it fares
+    /// the same until somebody has looked; a check is asked for, and what it finds locks the ledger.
+    #[error("the ledger contradicts itself where this is to be recorded, and is being checked")]
+    Contradiction,
     /// The database refuses this row whenever it is sent.
     #[error("the database refuses this row ({sqlstate})")]
     Refused {
@@ -129,8 +133,9 @@ impl Appender {
         (Self { queue, bytes, alarm }, tokio::spawn(writer.run(rows)))
     }
 
-    /// Notified when the database refuses what the ledger itself gave: ids, links, hashes. Then it
-    /// does not add up, and wants a check.
+    /// Notified when the database refuses what the ledger itself gave: ids, links, hashes; or has
+    /// other values than the ledger wrote. Then it does not add up, and wants a check. Once for a
+    /// batch, however many of its rows show it.
     pub fn alarm(&self) -> Arc<Notify> {
         Arc::clone(&self.alarm)
     }
@@ -199,9 +204,13 @@ struct Writer {
     alarm: Arc<Notify>,
 }
 
+/// What became of one row of a transaction that is committed: an error is a contradiction.
+type Outcome = Result<Appended, StoreError>;
+
 /// Why a transaction was not committed.
 enum Failure {
-    /// One of its rows is at fault.
+    /// One of its rows is at fault, or meets what contradicts the ledger. Others may do better on
+    /// their own, and must not wait for it.
     Row(StoreError),
     /// Nothing about its rows; to be tried again.
     Passing(StoreError),
@@ -209,8 +218,41 @@ enum Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        if error.is_fault_of_a_row() { Self::Row(error) } else { Self::Passing(error) }
+        if error.is_fault_of_a_row() || error.is_contradiction() {
+            Self::Row(error)
+        } else {
+            Self::Passing(error)
+        }
     }
+}
+
+/// Rows of a batch that could not be appended because the ledger contradicts itself.
+struct Contradictions<'a> {
+    alarm: &'a Notify,
+    is_raised: bool,
+}
+
+impl Contradictions<'_> {
+    /// The first of a batch raises the alarm and is logged; the others are mostly more of the same.
+    fn tell(&mut self, error: &StoreError) -> AppendError {
+        counter!("ledger_append_contradictions_total").increment(1);
+        if !std::mem::replace(&mut self.is_raised, true) {
+            tracing::error!(%error, "an append contradicts the ledger");
+            self.alarm.notify_one();
+        }
+        AppendError::Contradiction
+    }
+}
+
+/// The refusal of a lone row.
+fn refused(error: StoreError) -> AppendError {
+    let code = error.ledger_code();
+    let (sqlstate, constraint) = match error {
+        StoreError::Refused { sqlstate, constraint, .. } => (sqlstate, constraint),
+        _ => (String::new(), None),
+    };
+    tracing::warn!(code, sqlstate, constraint, "the database refused a row");
+    AppendError::Refused { sqlstate, constraint }
 }
 
 impl Writer {
@@ -253,6 +295,8 @@ impl Writer {
     /// the row that is refused alone; where the database is away, the batch is tried again as
     /// long as somebody waits for it.
     async fn append_batch(&mut self, batch: Vec<Pending>) {
+        let alarm = Arc::clone(&self.alarm);
+        let mut contradictions = Contradictions { alarm: &alarm, is_raised: false };
         let mut parts = vec![batch];
         let mut pause = RETRY_PAUSE;
         while let Some(mut part) = parts.pop() {
@@ -263,7 +307,8 @@ impl Writer {
             match self.transact(&part).await {
                 Ok(outcomes) => {
                     for (pending, outcome) in part.into_iter().zip(outcomes) {
-                        pending.answer(Ok(outcome));
+                        let answer = outcome.map_err(|error| contradictions.tell(&error));
+                        pending.answer(answer);
                     }
                 }
                 Err(Failure::Row(_)) if part.len() > 1 => {
@@ -272,22 +317,17 @@ impl Writer {
                     parts.push(part);
                 }
                 Err(Failure::Row(error)) => {
-                    let code = error.ledger_code();
-                    let (sqlstate, constraint) = match error {
-                        StoreError::Refused { sqlstate, constraint, .. } => (sqlstate, constraint),
-                        _ => (String::new(), None),
+                    let error = if error.is_contradiction() {
+                        contradictions.tell(&error)
+                    } else {
+                        refused(error)
                     };
-                    tracing::warn!(code, sqlstate, constraint, "the database refused a row");
                     for pending in part {
-                        let (sqlstate, constraint) = (sqlstate.clone(), constraint.clone());
-                        pending.answer(Err(AppendError::Refused { sqlstate, constraint }));
+                        pending.answer(Err(error.clone()));
                     }
                 }
                 Err(Failure::Passing(error)) => {
                     counter!("ledger_append_failures_total").increment(1);
-                    if error.is_contradiction() {
-                        self.alarm.notify_one();
-                    }
                     tracing::error!(%error, rows = part.len(), "appending failed");
                     sleep(pause).await;
                     pause = LONGEST_RETRY_PAUSE.min(pause * 2);
@@ -298,11 +338,12 @@ impl Writer {
     }
 
     /// One transaction over all these rows, committed or not at all.
-    async fn transact(&mut self, batch: &[Pending]) -> Result<Vec<Appended>, Failure> {
+    async fn transact(&mut self, batch: &[Pending]) -> Result<Vec<Outcome>, Failure> {
         let started = Instant::now();
         let rows: Vec<_> = batch.iter().map(|pending| &pending.row).collect();
         let clock = self.clock;
-        let connection = self.connection().await?;
+        // What refuses a connection refuses it whatever is to be appended.
+        let connection = self.connection().await.map_err(Failure::Passing)?;
         let prepared = match limited("append", connection.prepare(&rows, clock)).await {
             Ok(prepared) => prepared,
             Err(error) => return Err(self.abandon(error).await),
@@ -363,7 +404,7 @@ impl Writer {
 
     /// Ends a transaction that failed before its commit. Whatever happened, it leaves no trace.
     async fn abandon(&mut self, error: StoreError) -> Failure {
-        if error.sqlstate().is_none() {
+        if error.sqlstate().is_none() && !error.is_contradiction() {
             // The connection broke, or is in the middle of something; the server rolls back.
             self.connection = None;
         }

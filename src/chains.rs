@@ -104,16 +104,12 @@ impl NewRow {
         }
     }
 
-    /// Whether its chain takes no rows in a lockdown. The others stay open, so that what happens
-    /// meanwhile is on record.
-    pub fn stops_in_lockdown(&self) -> bool {
-        ![SECURITY_EVENTS.name, QUARANTINED_DELIVERIES.name].contains(&self.chain.name)
-    }
-
-    /// When a signal was received.
+    /// When a signal was received, or what may become one.
     pub fn received_at(&self) -> Option<DateTime<Utc>> {
         match &self.identity {
-            Identity::Signal { received_at, .. } => Some(*received_at),
+            Identity::Signal { received_at, .. } | Identity::Waiting { received_at, .. } => {
+                Some(*received_at)
+            }
             Identity::Delivery { .. } | Identity::Request { .. } | Identity::Unique => None,
         }
     }
@@ -127,6 +123,12 @@ impl NewRow {
         };
         self.values.iter().map(size).sum()
     }
+}
+
+/// Whether a chain takes no rows in a lockdown. The others stay open, so that what happens
+/// meanwhile is on record.
+pub fn stops_in_lockdown(chain: &Chain) -> bool {
+    ![SECURITY_EVENTS.name, QUARANTINED_DELIVERIES.name].contains(&chain.name)
 }
 
 /// By what a row is recognised when it comes again.
@@ -156,6 +158,19 @@ pub enum Identity {
         source: String,
         /// The reason for the quarantine.
         reason: &'static str,
+        /// SHA-256 of the body.
+        content: [u8; 32],
+    },
+    /// A delivery kept in a lockdown, a signal in waiting: the same source, detail (which says who
+    /// sent it) and bytes are a duplicate where they were received within
+    /// [`signals::SAME_BYTES`], as of a signal without an id. It may have none.
+    Waiting {
+        /// The source's name.
+        source: String,
+        /// The row's detail.
+        detail: Option<String>,
+        /// When the delivery was received.
+        received_at: DateTime<Utc>,
         /// SHA-256 of the body.
         content: [u8; 32],
     },

@@ -147,6 +147,17 @@ impl StoreError {
                 constraint: error.constraint().map(str::to_owned),
                 message: error.message().to_owned(),
             },
+            // An answer came, and is not what the schema lets stand there: somebody has changed it.
+            // To try again would not help.
+            error @ (sqlx::Error::ColumnDecode { .. }
+            | sqlx::Error::Decode(_)
+            | sqlx::Error::Encode(_)
+            | sqlx::Error::ColumnNotFound(_)
+            | sqlx::Error::ColumnIndexOutOfBounds { .. }
+            | sqlx::Error::TypeNotFound { .. }
+            | sqlx::Error::RowNotFound) => {
+                Self::Contradiction { statement, what: error.to_string() }
+            }
             source => Self::Connection { statement, source },
         }
     }
@@ -172,8 +183,8 @@ impl StoreError {
     /// Whether a row's values are at fault: sent again, it is refused again, and other rows would
     /// not be.
     ///
-    /// A key that is taken, or a hash that is not right, is no such fault: ids, links and hashes
-    /// are made here, so the ledger contradicts itself, and the sender shall try again.
+    /// A key that is taken, or a hash that is not right, is no such fault: see
+    /// [`is_contradiction`](Self::is_contradiction).
     pub fn is_fault_of_a_row(&self) -> bool {
         let Self::Refused { sqlstate, constraint, .. } = self else { return false };
         match (sqlstate.get(..2), sqlstate.as_str()) {
@@ -202,14 +213,20 @@ impl StoreError {
     }
 
     /// Whether the ledger contradicts itself: ids, links and hashes are made here under its lock, so
-    /// a key that is taken, or a link that is refused, is nobody's mistake.
+    /// a key that is taken, or a link that is refused, is nobody's mistake. Nor is it when the
+    /// service may not do what the migrations let it, or when something raises errors of its own:
+    /// then rights, triggers or the data itself are not what they were.
     pub fn is_contradiction(&self) -> bool {
         let Self::Refused { sqlstate, constraint, .. } = self else {
             return matches!(self, Self::Contradiction { .. });
         };
-        match sqlstate.as_str() {
-            "AU011" | "23505" => true,
-            "23514" => constraint.as_ref().is_some_and(|name| name.ends_with("_row_hash_correct")),
+        match (sqlstate.get(..2), sqlstate.as_str()) {
+            // The ledger's own codes; triggered_data_change_violation; syntax error or access rule
+            // violation; what PL/pgSQL raises; internal errors, corrupted data among them.
+            (Some("AU" | "27" | "42" | "P0" | "XX"), _) | (_, "23505") => true,
+            (_, "23514") => {
+                constraint.as_ref().is_some_and(|name| name.ends_with("_row_hash_correct"))
+            }
             _ => false,
         }
     }

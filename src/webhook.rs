@@ -4,6 +4,7 @@
 pub mod auth;
 pub mod mapping;
 pub mod release;
+mod sender;
 pub mod source;
 
 use std::net::IpAddr;
@@ -22,6 +23,7 @@ use crate::chains::{Appended, Lockdown, Receipt};
 use crate::clock::Clock;
 use auth::Authenticated;
 use mapping::map_signal;
+use sender::Sender;
 
 /// An authenticated delivery.
 #[derive(Clone, Debug)]
@@ -150,7 +152,7 @@ async fn quarantine(
     let kept = NewQuarantinedDelivery {
         source: delivery.source.name.clone(),
         reason: fault.reason.name(),
-        detail: Some(fault.detail.clone()),
+        detail: Some(Sender::from(&delivery.authenticated).end_of(&fault.detail)),
         body: delivery.body.to_vec(),
         content_type: delivery.content_type.clone(),
         source_ip: delivery.source_ip,

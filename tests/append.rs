@@ -5,6 +5,8 @@ mod common;
 
 #[path = "append/concurrent.rs"]
 mod concurrent;
+#[path = "append/contradictions.rs"]
+mod contradictions;
 #[path = "append/duplicates.rs"]
 mod duplicates;
 #[path = "append/faults.rs"]

@@ -3,6 +3,8 @@
 
 mod common;
 
+#[path = "lockdown/quarantine.rs"]
+mod quarantine;
 #[path = "http/server.rs"]
 mod server;
 

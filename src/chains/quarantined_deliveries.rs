@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{Identity, NewRow, optional_text, text, timestamp};
+use crate::body::Reason;
 
 /// An authenticated delivery that could not become a signal.
 #[derive(Clone, Debug)]
@@ -17,7 +18,7 @@ pub struct NewQuarantinedDelivery {
     pub source: String,
     /// Why; one of the reasons that the table knows.
     pub reason: &'static str,
-    /// Which member is at fault and how.
+    /// Which member is at fault and how, and who sent it.
     pub detail: Option<String>,
     /// The exact bytes.
     pub body: Vec<u8>,
@@ -37,10 +38,13 @@ pub struct NewQuarantinedDelivery {
 
 impl From<NewQuarantinedDelivery> for NewRow {
     fn from(delivery: NewQuarantinedDelivery) -> Self {
-        let identity = Identity::Delivery {
-            source: delivery.source.clone(),
-            reason: delivery.reason,
-            content: Sha256::digest(&delivery.body).into(),
+        let source = delivery.source.clone();
+        let content = Sha256::digest(&delivery.body).into();
+        let identity = if delivery.reason == Reason::Lockdown.name() {
+            let (detail, received_at) = (delivery.detail.clone(), delivery.received_at);
+            Identity::Waiting { source, detail, received_at, content }
+        } else {
+            Identity::Delivery { source, reason: delivery.reason, content }
         };
         let values = vec![
             Value::Null,

@@ -185,6 +185,8 @@ pub(super) fn not_recorded(error: &AppendError) -> Problem {
         AppendError::Unavailable(why) => {
             Problem::new(Code::Unavailable, why.clone()).retry_after(1)
         }
+        // Who sends it again will mostly meet the lockdown that follows, and is kept then.
+        AppendError::Contradiction => Problem::new(Code::Internal, error.to_string()),
         AppendError::Refused { sqlstate, constraint } => {
             let id = REQUEST_ID.try_with(ToString::to_string).unwrap_or_default();
             tracing::error!(request_id = id, sqlstate, constraint, "what was sent cannot be kept");

@@ -3,6 +3,8 @@
 mod known;
 mod plan;
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use ledger_verifier::row::{RowError, row_hash_in};
 use ledger_verifier::{Chain, LeafIndex, RowHash, RowId, Value};
@@ -14,7 +16,7 @@ use plan::{Decision, outcomes, plan};
 
 use super::copy::{CopyEncoder, copy_columns};
 use super::{Database, InStatement, StoreError, says_rolled_back};
-use crate::chains::{Appended, Identity, Lockdown, NewRow, Receipt};
+use crate::chains::{Appended, Identity, Lockdown, NewRow, Receipt, stops_in_lockdown};
 use crate::clock::Clock;
 
 /// The most that the service's clock and the database's may differ.
@@ -29,8 +31,9 @@ pub struct AppendConnection {
 /// A transaction with its rows in it, not committed.
 #[derive(Debug)]
 pub struct Prepared {
-    /// What each row became, if the commit succeeds.
-    pub outcomes: Vec<Appended>,
+    /// What each row became, if the commit succeeds; an error where the ledger contradicts itself in
+    /// what this row meets, and the others' do not.
+    pub outcomes: Vec<Result<Appended, StoreError>>,
     /// A row by which to see whether the transaction was committed; `None` where nothing is
     /// to be committed.
     pub witness: Option<Receipt>,
@@ -89,11 +92,11 @@ impl AppendConnection {
         let wanted: Vec<_> = rows
             .iter()
             .copied()
-            .filter(|row| lockdown.is_none() || !row.stops_in_lockdown())
+            .filter(|row| lockdown.is_none() || !stops_in_lockdown(row.chain))
             .collect();
         let known = Known::find(&mut self.connection, &wanted).await?;
 
-        let plan = plan(rows, known, lockdown.as_ref());
+        let plan = plan(rows, known, lockdown.as_ref(), &ledger.unreadable);
         let receipts = ledger.assign(rows, &plan)?;
         for (chain, encoder) in ledger.copies {
             let statement = format!(
@@ -243,7 +246,10 @@ struct Ledger {
     clock: DateTime<Utc>,
     lockdown: Option<Lockdown>,
     next_leaf: u64,
-    heads: Vec<Head>,
+    /// `None` where nothing can be appended: in a lockdown, or to a chain that is unreadable.
+    heads: Vec<Option<Head>>,
+    /// Chains whose last row is not one that another could follow, with what is wrong.
+    unreadable: HashMap<&'static str, String>,
     copies: Vec<(&'static Chain, CopyEncoder)>,
 }
 
@@ -254,42 +260,60 @@ struct Head {
     created_at: DateTime<Utc>,
 }
 
+impl Head {
+    fn read(row: &PgRow, clock: DateTime<Utc>) -> Result<Self, sqlx::Error> {
+        let created_at: Option<DateTime<Utc>> = row.try_get("created_at")?;
+        Ok(Self {
+            id: RowId(row.try_get("id")?),
+            row_hash: hash(row, "row_hash")?,
+            // A clock that stepped back repeats the time of the row before.
+            created_at: created_at.map_or(clock, |last| last.max(clock)),
+        })
+    }
+}
+
 impl Ledger {
     fn read(chains: &[&'static Chain], rows: &[PgRow]) -> Result<Self, StoreError> {
-        let contradiction = |what: &str| StoreError::Contradiction {
-            statement: "ledger_begin_append",
-            what: what.to_owned(),
-        };
+        const STATEMENT: &str = "ledger_begin_append";
+        let contradiction =
+            |what: &str| StoreError::Contradiction { statement: STATEMENT, what: what.to_owned() };
         let first = rows.first().ok_or_else(|| contradiction("no chain"))?;
-        let clock: DateTime<Utc> = first.try_get("clock").in_statement("ledger_begin_append")?;
-        let next_leaf: i64 = first.try_get("next_leaf").in_statement("ledger_begin_append")?;
-        let since: Option<DateTime<Utc>> =
-            first.try_get("locked_since").in_statement("ledger_begin_append")?;
-        let reason: Option<String> =
-            first.try_get("lock_reason").in_statement("ledger_begin_append")?;
+        let next_leaf: i64 = first.try_get("next_leaf").in_statement(STATEMENT)?;
+        let since: Option<DateTime<Utc>> = first.try_get("locked_since").in_statement(STATEMENT)?;
+        let reason: Option<String> = first.try_get("lock_reason").in_statement(STATEMENT)?;
         let mut ledger = Self {
-            clock,
+            clock: first.try_get("clock").in_statement(STATEMENT)?,
             lockdown: since.map(|since| Lockdown { since, reason: reason.unwrap_or_default() }),
             next_leaf: u64::try_from(next_leaf).map_err(|_| contradiction("a negative leaf"))?,
             heads: Vec::with_capacity(chains.len()),
-            copies: Vec::with_capacity(chains.len()),
+            unreadable: HashMap::new(),
+            copies: chains.iter().map(|&chain| (chain, CopyEncoder::new(chain))).collect(),
         };
         for (&chain, row) in chains.iter().zip(rows) {
-            let name: &str = row.try_get("chain").in_statement("ledger_begin_append")?;
+            let name: &str = row.try_get("chain").in_statement(STATEMENT)?;
             if name != chain.name {
                 return Err(contradiction("chains in another order"));
             }
-            let created_at: Option<DateTime<Utc>> =
-                row.try_get("created_at").in_statement("ledger_begin_append")?;
-            ledger.heads.push(Head {
-                id: RowId(row.try_get("id").in_statement("ledger_begin_append")?),
-                row_hash: hash(row, "row_hash").in_statement("ledger_begin_append")?,
-                // A clock that stepped back repeats the time of the row before.
-                created_at: created_at.map_or(clock, |last| last.max(clock)),
-            });
+            let head = ledger.read_head(chain, row);
+            ledger.heads.push(head);
         }
-        ledger.copies = chains.iter().map(|&chain| (chain, CopyEncoder::new(chain))).collect();
         Ok(ledger)
+    }
+
+    /// In a lockdown only the chains that stay open are looked at: what was done to the others is
+    /// why it was entered, and must not keep deliveries out of quarantine.
+    fn read_head(&mut self, chain: &'static Chain, row: &PgRow) -> Option<Head> {
+        if self.lockdown.is_some() && stops_in_lockdown(chain) {
+            return None;
+        }
+        match Head::read(row, self.clock) {
+            Ok(head) => Some(head),
+            Err(error) => {
+                let what = format!("no row can follow the last one of {}: {error}", chain.name);
+                self.unreadable.insert(chain.name, what);
+                None
+            }
+        }
     }
 
     /// Gives each new row its place, link and hash, chain by chain: the order in which the
@@ -302,6 +326,7 @@ impl Ledger {
         let mut receipts = vec![None; rows.len()];
         let mut buffer = Vec::with_capacity(1024);
         for ((chain, encoder), head) in self.copies.iter_mut().zip(&mut self.heads) {
+            let Some(head) = head else { continue };
             for (at, row) in rows.iter().enumerate() {
                 let appended = matches!(plan[at], Decision::Append);
                 if !appended || !std::ptr::eq(row.chain, *chain) {

@@ -14,7 +14,7 @@ const HEADER_BYTES: usize = 19;
 /// Fields that a row of any chain has at most.
 const MAX_FIELDS: usize = 32;
 /// 2000-01-01, PostgreSQL's epoch, in microseconds since 1970.
-const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
+pub(super) const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 const FAMILY_INET: u8 = 2;
 const FAMILY_INET6: u8 = 3;
 /// A NUMERIC is sent in digits of base 10000.

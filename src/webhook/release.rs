@@ -1,4 +1,5 @@
-//! The way out of quarantine: the kept bytes are mapped again, as their source is set up now.
+//! The way out of quarantine: the kept bytes are mapped again, as their source is set up now and
+//! under the name of who sent them.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -6,12 +7,14 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use ledger_verifier::Value;
 use ledger_verifier::chain::QUARANTINED_DELIVERIES;
+use ledger_verifier::row::row_hash;
 use serde_json::json;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::auth::{Authenticated, Method};
 use super::mapping::map_signal;
+use super::sender::Sender;
 use super::{Delivery, Source};
 use crate::appender::{AppendError, Appender};
 use crate::body::{Fault, Reason};
@@ -60,7 +63,7 @@ pub enum ReleaseError {
 }
 
 /// Makes a signal of a quarantined delivery, and puts on record who did it. Repeating it is
-/// harmless: the signal's key is that of the delivery.
+/// harmless, and so is the sender's own resend: the signal's key is that of the delivery.
 pub async fn release(
     id: i64,
     actor: &str,
@@ -73,8 +76,9 @@ pub async fn release(
     let row = find_row(reads, &QUARANTINED_DELIVERIES, id).await?;
     let row = row.ok_or(ReleaseError::NoDelivery)?;
     let kept = Kept::read(&row).ok_or(ReleaseError::Unreadable)?;
+    let sender = kept.sender().map_err(ReleaseError::Fault)?;
     let source = source(&kept.source).ok_or_else(|| ReleaseError::NoSource(kept.source.clone()))?;
-    let delivery = kept.into_delivery(source);
+    let delivery = kept.into_delivery(source, sender);
     let signal = map_signal(&delivery, clock.new_id()).map_err(ReleaseError::Fault)?;
     let (signal_id, correlation_id) = (signal.signal_id.clone(), signal.correlation_id);
     let released = match appender.append(signal, deadline).await? {
@@ -112,6 +116,7 @@ pub async fn release(
 /// What a quarantined row says of its delivery.
 struct Kept {
     source: String,
+    detail: Option<String>,
     body: Vec<u8>,
     content_type: Option<String>,
     source_ip: IpAddr,
@@ -120,7 +125,14 @@ struct Kept {
 }
 
 impl Kept {
+    /// `None` where it is not what was kept: a value cannot be read, or the row is not the one that
+    /// its hash was made of.
     fn read(row: &StoredRow) -> Option<Self> {
+        let prev_hash = row.prev_hash.parse().ok()?;
+        let hash = row_hash(row.chain, prev_hash, &row.values).ok()?;
+        if row.row_hash.parse() != Ok(hash) {
+            return None;
+        }
         let text = |column| match row.value(column) {
             Some(Value::Text(text)) => Some(text.to_string()),
             _ => None,
@@ -130,6 +142,7 @@ impl Kept {
         let Some(&Value::Timestamp(received_at)) = row.value("received_at") else { return None };
         Some(Self {
             source: text("source")?,
+            detail: text("detail"),
             body: body.to_vec(),
             content_type: text("content_type"),
             source_ip,
@@ -138,15 +151,30 @@ impl Kept {
         })
     }
 
-    /// As it came in, but for what quarantine does not keep: a `webhook-id`, and the name of an API
-    /// key, in whose place the source's stands.
-    fn into_delivery(self, source: Arc<Source>) -> Delivery {
+    /// Who sent it. Rows from before that was kept do not say: of most methods it is the source,
+    /// but with an API key, or an id in a header, a guess could record a signal twice.
+    fn sender(&self) -> Result<Sender, Fault> {
+        if let Some(sender) = self.detail.as_deref().and_then(Sender::read) {
+            return Ok(sender);
+        }
+        match self.method {
+            Method::Hmac | Method::PathToken | Method::BodyToken => {
+                Ok(Sender { recorded_by: self.source.clone(), webhook_id: None })
+            }
+            Method::ApiKey | Method::StandardWebhooks => Err(Fault::of_field(
+                Reason::InvalidField,
+                "detail",
+                "does not say who sent this delivery, so it cannot be released without the risk \
+                 of recording its signal twice: have it sent again",
+            )),
+        }
+    }
+
+    /// As it came in.
+    fn into_delivery(self, source: Arc<Source>, sender: Sender) -> Delivery {
+        let Sender { recorded_by, webhook_id } = sender;
         Delivery {
-            authenticated: Authenticated {
-                method: self.method,
-                recorded_by: source.name.clone(),
-                webhook_id: None,
-            },
+            authenticated: Authenticated { method: self.method, recorded_by, webhook_id },
             source,
             body: self.body.into(),
             content_type: self.content_type,

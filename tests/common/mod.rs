@@ -211,6 +211,36 @@ impl TestLedger {
         run(&mut connection, &statements).await;
     }
 
+    /// Runs statements as a superuser while no trigger fires and no foreign key is looked at;
+    /// constraints hold. Afterwards every guard is back.
+    pub(crate) async fn behind_the_guards(&self, sql: &str) {
+        let mut superuser = self.connect_superuser().await;
+        let all = |what: &str| {
+            format!(
+            "DO $$
+             DECLARE
+                 guard record;
+             BEGIN
+                 FOR guard IN
+                     SELECT tgrelid::regclass AS guarded, tgname FROM pg_trigger
+                     WHERE NOT tgisinternal AND tgparentid = 0
+                 LOOP
+                     EXECUTE format('ALTER TABLE %s {what} TRIGGER %I', guard.guarded, guard.tgname);
+                 END LOOP;
+             END
+             $$"
+        )
+        };
+        let statements = format!(
+            "{ALLOW_DDL}; {}; SET session_replication_role = replica; {sql};
+         SET session_replication_role = origin; {};
+         ALTER EVENT TRIGGER ledger_guard_ddl ENABLE ALWAYS",
+            all("DISABLE"),
+            all("ENABLE ALWAYS"),
+        );
+        run(&mut superuser, &statements).await;
+    }
+
     /// The superuser's connection with which a test tampers step by step.
     pub(crate) async fn disarmed(&self) -> PgConnection {
         let mut connection = self.connect_superuser().await;

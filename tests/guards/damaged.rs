@@ -4,37 +4,13 @@ use audit_ledger::chains::{Appended, IN_LEDGER};
 use futures_util::future::join_all;
 
 use crate::common::builders::one_of_each;
-use crate::common::{ALLOW_DDL, TestLedger, fetch, refused, run, soon};
+use crate::common::{TestLedger, fetch, refused, run, soon};
 use crate::lockdown::{ENTER, ENTERED, LIFT, LOCKED, NO_RIGHT, append, insert};
 use crate::{CHAINS, ledger_with};
 
 /// Runs statements as a superuser who has put the guards aside and then back.
 pub(crate) async fn behind_the_guards(ledger: &TestLedger, sql: &str) {
-    let mut superuser = ledger.connect_superuser().await;
-    let all = |what: &str| {
-        format!(
-            "DO $$
-             DECLARE
-                 guard record;
-             BEGIN
-                 FOR guard IN
-                     SELECT tgrelid::regclass AS guarded, tgname FROM pg_trigger
-                     WHERE NOT tgisinternal AND tgparentid = 0
-                 LOOP
-                     EXECUTE format('ALTER TABLE %s {what} TRIGGER %I', guard.guarded, guard.tgname);
-                 END LOOP;
-             END
-             $$"
-        )
-    };
-    let statements = format!(
-        "{ALLOW_DDL}; {}; SET session_replication_role = replica; {sql};
-         SET session_replication_role = origin; {};
-         ALTER EVENT TRIGGER ledger_guard_ddl ENABLE ALWAYS",
-        all("DISABLE"),
-        all("ENABLE ALWAYS"),
-    );
-    run(&mut superuser, &statements).await;
+    ledger.behind_the_guards(sql).await;
 }
 
 #[tokio::test]

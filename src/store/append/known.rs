@@ -1,16 +1,22 @@
 //! What a batch's rows meet in the ledger: rows that they are the same as, and rows that they
 //! name. Read under the ledger's lock, so that it holds until the commit.
+//!
+//! A row that was tampered with is known all the same, and so is one that the log has lost: its key is
+//! taken. Whatever cannot be read of it concerns those who send it again, and nobody else.
 
 use std::collections::{HashMap, HashSet};
 
+use chrono::{DateTime, Utc};
 use ledger_verifier::chain::{QUARANTINED_DELIVERIES, SIGNALS};
 use ledger_verifier::{Chain, LeafIndex, RowHash, RowId};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
+use super::super::copy::POSTGRES_EPOCH_MICROS;
 use super::super::{InStatement, StoreError};
-use super::plan::{Key, Stored};
+use super::plan::{Key, Stored, Waiting};
+use crate::chains::signals::SAME_BYTES;
 use crate::chains::{Existing, Identity, NewRow, Receipt, Target};
 
 /// What the ledger says of a batch.
@@ -30,6 +36,7 @@ impl Known {
     ) -> Result<Self, StoreError> {
         let mut stored = find_signals(connection, rows).await?;
         stored.extend(find_deliveries(connection, rows).await?);
+        stored.extend(find_waiting(connection, rows).await?);
         stored.extend(find_requests(connection, rows).await?);
         Ok(Self { stored, missing: find_missing(connection, rows).await? })
     }
@@ -53,16 +60,16 @@ async fn find_signals(
     }
     let found = sqlx::query(
         "/* find_signals */
-         SELECT s.recorded_by, s.signal_id, s.correlation_id, s.received_at,
+         SELECT k.recorded_by, k.signal_id, s.correlation_id, s.received_at,
                 pg_catalog.sha256(pg_catalog.convert_to(s.raw_payload_text, 'UTF8')) AS content,
                 s.id, s.prev_hash::text, s.row_hash::text, s.created_at, l.leaf_index
          FROM unnest($1::text[], $2::text[]) AS k (recorded_by, signal_id)
          CROSS JOIN LATERAL (
              SELECT * FROM public.signals AS t
              WHERE t.recorded_by = k.recorded_by AND t.signal_id = k.signal_id LIMIT 1) AS s
-         CROSS JOIN LATERAL (
+         LEFT JOIN LATERAL (
              SELECT t.leaf_index FROM public.ledger_log AS t
-             WHERE t.chain = 'signals' AND t.id = s.id LIMIT 1) AS l",
+             WHERE t.chain = 'signals' AND t.id = s.id LIMIT 1) AS l ON true",
     )
     .bind(recorders)
     .bind(ids)
@@ -91,16 +98,16 @@ async fn find_deliveries(
     }
     let found = sqlx::query(
         "/* find_deliveries */
-         SELECT q.source, q.reason, pg_catalog.sha256(q.body) AS content, q.received_at,
+         SELECT k.source, k.reason, k.content, q.received_at,
                 q.id, q.prev_hash::text, q.row_hash::text, q.created_at, l.leaf_index
          FROM unnest($1::text[], $2::text[], $3::bytea[]) AS k (source, reason, content)
          CROSS JOIN LATERAL (
              SELECT * FROM public.quarantined_deliveries AS t
-             WHERE t.source = k.source AND t.reason = k.reason
+             WHERE t.source = k.source AND t.reason = k.reason AND t.reason::text <> 'lockdown'
                AND pg_catalog.sha256(t.body) = k.content LIMIT 1) AS q
-         CROSS JOIN LATERAL (
+         LEFT JOIN LATERAL (
              SELECT t.leaf_index FROM public.ledger_log AS t
-             WHERE t.chain = 'quarantined_deliveries' AND t.id = q.id LIMIT 1) AS l",
+             WHERE t.chain = 'quarantined_deliveries' AND t.id = q.id LIMIT 1) AS l ON true",
     )
     .bind(sources)
     .bind(reasons)
@@ -112,6 +119,60 @@ async fn find_deliveries(
         Ok(Key::Delivery(row.try_get("source")?, row.try_get("reason")?, row.try_get("content")?))
     };
     known(&found, &QUARANTINED_DELIVERIES, key, |_| Ok(None)).in_statement("find_deliveries")
+}
+
+/// What was kept in a lockdown, at most [`SAME_BYTES`] before or after.
+async fn find_waiting(
+    connection: &mut PgConnection,
+    rows: &[&NewRow],
+) -> Result<HashMap<Key, Stored>, StoreError> {
+    let (mut sources, mut details) = (Vec::new(), Vec::new());
+    let (mut contents, mut times) = (Vec::new(), Vec::new());
+    for row in rows {
+        if let Identity::Waiting { source, detail, received_at, content } = &row.identity {
+            sources.push(source.as_str());
+            details.push(detail.as_deref());
+            contents.push(content.as_slice());
+            times.push(*received_at);
+        }
+    }
+    if sources.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let found = sqlx::query(
+        "/* find_waiting */
+         SELECT k.source, k.detail, k.content, q.received_at,
+                q.id, q.prev_hash::text, q.row_hash::text, q.created_at, l.leaf_index
+         FROM unnest($1::text[], $2::text[], $3::bytea[], $4::timestamptz[])
+             AS k (source, detail, content, received_at)
+         CROSS JOIN LATERAL (
+             SELECT * FROM public.quarantined_deliveries AS t
+             WHERE t.source = k.source AND t.reason::text = 'lockdown'
+               AND pg_catalog.sha256(t.body) = k.content
+               AND t.received_at BETWEEN k.received_at - pg_catalog.make_interval(secs => $5)
+                                     AND k.received_at + pg_catalog.make_interval(secs => $5)
+               AND t.detail IS NOT DISTINCT FROM k.detail LIMIT 1) AS q
+         LEFT JOIN LATERAL (
+             SELECT t.leaf_index FROM public.ledger_log AS t
+             WHERE t.chain = 'quarantined_deliveries' AND t.id = q.id LIMIT 1) AS l ON true",
+    )
+    .bind(sources)
+    .bind(details)
+    .bind(contents)
+    .bind(times)
+    .bind(SAME_BYTES.as_seconds_f64())
+    .fetch_all(connection)
+    .await
+    .in_statement("find_waiting")?;
+    let key = |row: &PgRow| {
+        Ok(Key::Waiting(Waiting {
+            source: row.try_get("source")?,
+            detail: row.try_get("detail")?,
+            content: row.try_get("content")?,
+            minute: Waiting::minute(time(row, "received_at")?),
+        }))
+    };
+    known(&found, &QUARANTINED_DELIVERIES, key, |_| Ok(None)).in_statement("find_waiting")
 }
 
 /// Rows that requests with the same idempotency keys made.
@@ -136,18 +197,19 @@ async fn find_requests(
     for (chain, recorders, keys) in by_chain {
         let statement = format!(
             "/* find_requests */
-             SELECT i.recorded_by, i.key, i.request_sha256 AS content,
-                    r.created_at AS received_at, r.id, r.prev_hash::text, r.row_hash::text,
+             SELECT k.recorded_by, k.key, i.request_sha256 AS content,
+                    r.created_at AS received_at, i.id, r.prev_hash::text, r.row_hash::text,
                     r.created_at, l.leaf_index
              FROM unnest($1::text[], $2::text[]) AS k (recorded_by, key)
              CROSS JOIN LATERAL (
                  SELECT * FROM public.idempotency_keys AS t
                  WHERE t.recorded_by = k.recorded_by AND t.chain = '{name}' AND t.key = k.key
                  LIMIT 1) AS i
-             CROSS JOIN LATERAL (SELECT * FROM public.{name} AS t WHERE t.id = i.id LIMIT 1) AS r
-             CROSS JOIN LATERAL (
+             LEFT JOIN LATERAL (
+                 SELECT * FROM public.{name} AS t WHERE t.id = i.id LIMIT 1) AS r ON true
+             LEFT JOIN LATERAL (
                  SELECT t.leaf_index FROM public.ledger_log AS t
-                 WHERE t.chain = '{name}' AND t.id = i.id LIMIT 1) AS l",
+                 WHERE t.chain = '{name}' AND t.id = i.id LIMIT 1) AS l ON true",
             name = chain.name
         );
         let found = sqlx::query(AssertSqlSafe(statement))
@@ -212,28 +274,46 @@ fn known(
     key: impl Fn(&PgRow) -> Result<Key, sqlx::Error>,
     correlation_id: impl Fn(&PgRow) -> Result<Option<Uuid>, sqlx::Error>,
 ) -> Result<HashMap<Key, Stored>, sqlx::Error> {
-    found
-        .iter()
-        .map(|row| {
-            let receipt = receipt(chain, row)?;
-            let stored = Stored::Before {
-                content: row.try_get("content")?,
-                received_at: row.try_get("received_at")?,
-                existing: Existing { receipt, correlation_id: correlation_id(row)? },
-            };
-            Ok((key(row)?, stored))
+    let before = |row: &PgRow| {
+        let existing =
+            Existing { receipt: receipt(chain, row)?, correlation_id: correlation_id(row)? };
+        let received_at = time(row, "received_at")?;
+        Ok(Stored::Before { content: row.try_get("content")?, received_at, existing })
+    };
+    let stored = |row: &PgRow| {
+        before(row).unwrap_or_else(|error: sqlx::Error| {
+            let id = row.try_get::<i64, _>("id").unwrap_or_default();
+            Stored::Damaged {
+                received_at: time(row, "received_at").ok(),
+                what: format!("row {id} of {} is known and not whole: {error}", chain.name),
+            }
         })
-        .collect()
+    };
+    found.iter().map(|row| Ok((key(row)?, stored(row)))).collect()
 }
 
 fn receipt(chain: &'static Chain, row: &PgRow) -> Result<Receipt, sqlx::Error> {
+    let leaf_index: Option<i64> = row.try_get("leaf_index")?;
+    let leaf_index = leaf_index.and_then(|leaf| u64::try_from(leaf).ok());
+    let leaf_index = leaf_index.ok_or_else(|| sqlx::Error::Decode("the log has lost it".into()))?;
     Ok(Receipt {
         chain: chain.name.into(),
         id: RowId(row.try_get("id")?),
-        leaf_index: LeafIndex(row.try_get::<i64, _>("leaf_index")?.unsigned_abs()),
+        leaf_index: LeafIndex(leaf_index),
         row_hash: hash(row, "row_hash")?,
         prev_hash: hash(row, "prev_hash")?,
-        created_at: row.try_get("created_at")?,
+        created_at: time(row, "created_at")?,
+    })
+}
+
+/// A time of a prepared statement's answer, in the binary form: microseconds since 2000. sqlx would
+/// panic at one that only PostgreSQL can hold, such as infinity.
+fn time(row: &PgRow, column: &str) -> Result<DateTime<Utc>, sqlx::Error> {
+    let micros: i64 = row.try_get_unchecked(column)?;
+    let time = micros.checked_add(POSTGRES_EPOCH_MICROS).and_then(DateTime::from_timestamp_micros);
+    time.ok_or_else(|| sqlx::Error::ColumnDecode {
+        index: column.to_owned(),
+        source: "no time that the ledger knows".into(),
     })
 }
 
