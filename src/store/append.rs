@@ -58,13 +58,13 @@ impl AppendConnection {
         // here and on a synchronous standby, or even applied there. This session looks up single
         // rows and nothing else: a plan made while the tables were small must not scan them once
         // they are large. For the same reason its queries fix the order of their joins by
-        // LATERAL … LIMIT 1.
+        // LATERAL … LIMIT 1. Operators have no schema in these queries, so nobody's may come first.
         sqlx::raw_sql(
             "/* append_connect */
              SELECT set_config('synchronous_commit',
                  CASE current_setting('synchronous_commit')
                      WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false);
-             SET enable_seqscan = off",
+             SET enable_seqscan = off; SET search_path = pg_catalog, pg_temp",
         )
         .execute(&mut connection)
         .await

@@ -38,7 +38,8 @@ impl Pool {
                 Box::pin(async move {
                     let settings = sqlx::raw_sql(
                         "/* pool_connect */ SET statement_timeout = '10s';
-                         SET default_transaction_read_only = on",
+                         SET default_transaction_read_only = on;
+                         SET search_path = pg_catalog, pg_temp",
                     );
                     connection.execute(settings).await.map(drop)
                 })

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use common::plain_row;
 use ledger_verifier::chain::{CHAINS, by_name};
 use ledger_verifier::check::{ChainRow, LOG_NAME, Step, StoredRow, not_in_log};
+use ledger_verifier::row::write_json;
 use ledger_verifier::{
     Chain, ChainChecker, Finding, FindingKind, LeafIndex, LogChecker, LogEntry, RowHash, RowId,
     Value, row_hash,
@@ -66,6 +67,17 @@ impl Spoilt {
             leaf_index: None,
             detail: detail.to_owned(),
         }
+    }
+
+    /// A row that has no hash, and why; named by what it holds.
+    fn unhashable(&self, id: i64, why: &str) -> Finding {
+        let (values, prev_hash, row_hash) = &self.rows[usize::try_from(id - 1).unwrap()];
+        let hashes = [prev_hash, row_hash].map(|hash| String::from_utf8_lossy(hash));
+        let mut stored = Vec::new();
+        write_json(self.chain, values, (&hashes[0], &hashes[1]), None, &mut stored);
+        let digest = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(stored));
+        let detail = format!("{why}; the row as it is stored has the SHA-256 {digest}");
+        self.finding(FindingKind::Content, id, &detail)
     }
 
     /// A link to another hash than that of the row before.
@@ -171,10 +183,7 @@ fn a_wrong_genesis_and_a_prev_hash_that_is_none_are_found() {
         spoilt.rows[1].1 = nonsense.to_vec();
         assert_eq!(
             spoilt.check(),
-            [
-                spoilt.broken_link(2),
-                spoilt.finding(FindingKind::Content, 2, "prev_hash is no hash"),
-            ]
+            [spoilt.broken_link(2), spoilt.unhashable(2, "prev_hash is no hash"),]
         );
     }
 }
@@ -270,22 +279,19 @@ fn a_value_without_a_canonical_form_is_a_finding_about_content() {
         .set(1, "received_at", Value::Timestamp(-1))
         .set(2, "source_ip", Value::Null);
     let findings = spoilt.check();
-    let detail = "price holds no finite number";
-    assert_eq!(findings[0], spoilt.finding(FindingKind::Content, 1, detail));
-    let detail = "received_at is out of range";
-    assert_eq!(findings[1], spoilt.finding(FindingKind::Content, 2, detail));
-    let detail = "source_ip is NULL";
-    assert_eq!(findings[2..], [spoilt.finding(FindingKind::Content, 3, detail)]);
+    assert_eq!(findings[0], spoilt.unhashable(1, "price holds no finite number"));
+    assert_eq!(findings[1], spoilt.unhashable(2, "received_at is out of range"));
+    assert_eq!(findings[2..], [spoilt.unhashable(3, "source_ip is NULL")]);
+    // A further change of such a row is another finding.
+    spoilt.set(0, "symbol", Value::Text("OTHER".into()));
+    assert_ne!(spoilt.check()[0].finding_id(), findings[0].finding_id());
 }
 
 #[test]
 fn a_row_whose_id_is_no_number_is_reported_without_one() {
     let mut spoilt = Spoilt::new(by_name("signals").unwrap(), 3);
     spoilt.rows[1].0[0] = Value::Unhashable("a value of another type");
-    let finding = Finding {
-        id: None,
-        ..spoilt.finding(FindingKind::Content, 2, "id holds a value of another type")
-    };
+    let finding = Finding { id: None, ..spoilt.unhashable(2, "id holds a value of another type") };
     let gap = spoilt.finding(FindingKind::Gap, 2, "row 2 is missing");
     assert_eq!(spoilt.check(), [finding, gap]);
 }
