@@ -143,16 +143,17 @@ BEGIN
         IF head_hash IS NULL THEN
             SELECT l.row_hash, '-infinity' INTO head_hash, head_time
             FROM public.ledger_log AS l
-            WHERE l.chain = TG_TABLE_NAME AND l.id = batch.first_id - 1;
+            WHERE l.chain = TG_TABLE_NAME::text AND l.id = batch.first_id - 1;
         END IF;
     END IF;
 
     EXECUTE format('SELECT EXISTS (SELECT FROM public.%I WHERE id > $1
                                    AND id <= 9007199254740991)', TG_TABLE_NAME)
         INTO is_overtaken USING batch.last_id;
+    -- As text: by a name, which has a collation of its own, the whole index would be read.
     is_overtaken := is_overtaken OR EXISTS (
         SELECT FROM public.ledger_log AS l
-        WHERE l.chain = TG_TABLE_NAME AND l.id BETWEEN batch.first_id AND 9007199254740991);
+        WHERE l.chain = TG_TABLE_NAME::text AND l.id BETWEEN batch.first_id AND 9007199254740991);
 
     -- A time may be up to a minute old, since the clock was read before the rows were sent; where
     -- the clock stepped back, it repeats that of the row before, which is then later than now. Now
