@@ -94,7 +94,10 @@ AS $$
 DECLARE
     batch record;
     lockdown record;
+    -- Not by TG_TABLE_NAME, a name, whose collation is another than that of the log's index.
+    this_chain text := TG_TABLE_NAME;
     is_overtaken boolean;
+    last_logged bigint;
     head_hash text;
     head_time timestamptz;
     next_leaf bigint;
@@ -143,17 +146,19 @@ BEGIN
         IF head_hash IS NULL THEN
             SELECT l.row_hash, '-infinity' INTO head_hash, head_time
             FROM public.ledger_log AS l
-            WHERE l.chain = TG_TABLE_NAME::text AND l.id = batch.first_id - 1;
+            WHERE l.chain = this_chain AND l.id = batch.first_id - 1;
         END IF;
     END IF;
 
     EXECUTE format('SELECT EXISTS (SELECT FROM public.%I WHERE id > $1
                                    AND id <= 9007199254740991)', TG_TABLE_NAME)
         INTO is_overtaken USING batch.last_id;
-    -- As text: by a name, which has a collation of its own, the whole index would be read.
-    is_overtaken := is_overtaken OR EXISTS (
-        SELECT FROM public.ledger_log AS l
-        WHERE l.chain = TG_TABLE_NAME::text AND l.id BETWEEN batch.first_id AND 9007199254740991);
+    -- Ordered as the index is: a plan that was made while the log was small must not read all of it
+    -- later.
+    SELECT l.id INTO last_logged FROM public.ledger_log AS l
+    WHERE l.chain = this_chain AND l.id <= 9007199254740991
+    ORDER BY l.chain DESC, l.id DESC LIMIT 1;
+    is_overtaken := is_overtaken OR coalesce(last_logged >= batch.first_id, false);
 
     -- A time may be up to a minute old, since the clock was read before the rows were sent; where
     -- the clock stepped back, it repeats that of the row before, which is then later than now. Now
