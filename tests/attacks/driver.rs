@@ -248,11 +248,13 @@ async fn run_row(attacker: Attacker, action: Action, on: On, cell: Cell) -> usiz
         let alone = targets.iter().map(async |table| {
             let ledger = new_ledger(action).await;
             run_on(&ledger, attacker, action, on, cell, std::slice::from_ref(table)).await;
+            ledger.discard().await;
         });
         futures_util::stream::iter(alone).buffer_unordered(AT_ONCE).collect::<()>().await;
     } else {
         run_on(&ledger, attacker, action, on, cell, &targets).await;
     }
+    ledger.discard().await;
     targets.len()
 }
 

@@ -326,6 +326,7 @@ async fn no_answer_and_no_telemetry_tells_sql_or_a_secret() {
             assert_eq!(around, None, "{forbidden} stands in the {where_}");
         }
     }
+    ledger.finish().await;
 }
 
 /// The answers of every route to these keys and bodies, and to SQL in a parameter.

@@ -264,14 +264,24 @@ impl TestLedger {
         self.drop_database().await;
     }
 
+    /// The last step of a test of which no table may be left to read back: it has looked at the
+    /// ledger through the service's own check.
+    pub(crate) async fn discard(mut self) {
+        self.drop_database().await;
+    }
+
     async fn drop_database(&mut self) {
-        drop_database(&self.options.clone().database("postgres"), &self.name).await;
+        let mut server = connect_with(&self.options.clone().database("postgres")).await;
+        run(&mut server, &drop_statement(&self.name)).await;
         self.dropped = true;
     }
 }
 
 impl Drop for TestLedger {
-    /// A test that failed leaves no database behind either.
+    /// A test that failed leaves no database behind, as far as that can be had. PostgreSQL waits
+    /// until every session, of whatever database, has heard of the drop. One in the middle of a COPY
+    /// hears nothing, and never will where its client is part of this very test, which stands still
+    /// here.
     fn drop(&mut self) {
         if self.dropped {
             return;
@@ -280,9 +290,15 @@ impl Drop for TestLedger {
         // The test's runtime cannot be waited for from within itself.
         let dropping = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime").block_on(drop_database(&server, &name));
+            runtime.expect("a runtime").block_on(async {
+                let mut server = connect_with(&server).await;
+                run(&mut server, "SET statement_timeout = '10s'").await;
+                attempt(&mut server, &drop_statement(&name)).await
+            })
         });
-        let _ = dropping.join();
+        let dropped = dropping.join();
+        let is_failing = std::thread::panicking();
+        assert!(is_failing, "a test ends with finish, finish_tampered or discard: {dropped:?}");
     }
 }
 
@@ -357,7 +373,7 @@ async fn template(server: &PgConnectOptions) -> String {
     }
     // It takes its name when it is ready; one that broke off half-way is thrown away.
     let unready = format!("{name}_unready");
-    run(&mut connection, &format!("DROP DATABASE IF EXISTS {unready} WITH (FORCE)")).await;
+    run(&mut connection, &drop_statement(&unready)).await;
     migrate::create_database(&database(server), &unready).await.expect("the template");
     migrate::migrate(&database(&server.clone().database(&unready))).await.expect("migrations");
     run(&mut connection, &format!("ALTER DATABASE {unready} RENAME TO {name}")).await;
@@ -407,9 +423,8 @@ fn list_sql(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-async fn drop_database(server: &PgConnectOptions, name: &str) {
-    let mut connection = connect_with(server).await;
-    run(&mut connection, &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
+fn drop_statement(name: &str) -> String {
+    format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 }
 
 async fn disarm(connection: &mut PgConnection) {
