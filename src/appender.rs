@@ -18,7 +18,7 @@ use crate::chains::security_events::{EventType, NewSecurityEvent};
 use crate::chains::{Appended, NewRow, Receipt};
 use crate::clock::Clock;
 use crate::store::append::{AppendConnection, Committed};
-use crate::store::{Database, StoreError};
+use crate::store::{Database, StoreError, time_is_up, within};
 
 /// Rows that may wait; one more is answered at once that the ledger is overloaded.
 pub const QUEUE_ROWS: usize = 8192;
@@ -354,7 +354,7 @@ impl Writer {
         };
         let committed = match timeout(STATEMENT_LIMIT, connection.commit()).await {
             Ok(committed) => committed,
-            Err(_) => Committed::Unknown(time_is_up("commit")),
+            Err(_) => Committed::Unknown(time_is_up("commit", STATEMENT_LIMIT)),
         };
         match committed {
             Committed::Yes => {}
@@ -445,13 +445,9 @@ impl Writer {
     }
 }
 
-fn time_is_up(statement: &'static str) -> StoreError {
-    StoreError::Timeout { statement, limit_ms: STATEMENT_LIMIT.as_millis() }
-}
-
 async fn limited<T>(
     statement: &'static str,
     work: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
-    timeout(STATEMENT_LIMIT, work).await.unwrap_or_else(|_| Err(time_is_up(statement)))
+    within(STATEMENT_LIMIT, statement, work).await
 }

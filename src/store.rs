@@ -31,8 +31,8 @@ use crate::chains::constraints::ledger_code;
 /// How long a connection may take to be made: one that nobody answers must not end a task for ever.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
-/// What a statement that must be short is allowed.
-async fn within<T>(
+/// What work that must be short is allowed; `statement` names it in the error.
+pub(crate) async fn within<T>(
     limit: Duration,
     statement: &'static str,
     work: impl Future<Output = Result<T, StoreError>>,
@@ -40,7 +40,7 @@ async fn within<T>(
     timeout(limit, work).await.unwrap_or_else(|_| Err(time_is_up(statement, limit)))
 }
 
-fn time_is_up(statement: &'static str, limit: Duration) -> StoreError {
+pub(crate) fn time_is_up(statement: &'static str, limit: Duration) -> StoreError {
     StoreError::Timeout { statement, limit_ms: limit.as_millis() }
 }
 

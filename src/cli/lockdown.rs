@@ -1,6 +1,6 @@
 //! `audit-ledger lockdown`.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Failure, say};
 use crate::chains::rfc3339;
@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::integrity::lockdown::is_finding_id;
 use crate::open::{OpenAsOwner, OpenToRead};
-use crate::store::lockdown::{LockdownLine, latest_lockdown, lift_as_owner, open_findings};
+use crate::store::lockdown::{LockdownAnswer, LockdownLine, lift_as_owner};
 use crate::store::pool::Pool;
 use crate::store::{Database, StoreError};
 
@@ -47,13 +47,13 @@ pub(super) async fn run(command: Command, config: &Config, clock: Clock) -> Resu
     match command {
         Command::Status { json } => {
             let ledger = OpenToRead::open(config, clock).await?;
-            let state = State::read(&Pool::of(ledger.database(), 1)).await;
+            let state = LockdownAnswer::read(&Pool::of(ledger.database(), 1)).await;
             ledger.close().await;
             let state = state?;
             if json {
-                say(format_args!("{:#}", state.to_json()));
+                say(format_args!("{:#}", json!(state)));
             } else {
-                state.print();
+                print(&state);
             }
             Ok(())
         }
@@ -74,7 +74,7 @@ async fn lift(
     acknowledge_all: bool,
 ) -> Result<(), Failure> {
     let ids = if acknowledge_all {
-        let state = State::read(&Pool::of(owner, 1)).await?;
+        let state = LockdownAnswer::read(&Pool::of(owner, 1)).await?;
         let ids = state.findings.iter().filter_map(|finding| finding["finding_id"].as_str());
         ids.map(str::to_owned).collect()
     } else {
@@ -90,58 +90,26 @@ async fn lift(
     Ok(())
 }
 
-/// The latest lockdown, in force or not.
-struct State {
-    steps: Vec<LockdownLine>,
-    findings: Vec<Value>,
-}
-
-impl State {
-    async fn read(pool: &Pool) -> Result<Self, StoreError> {
-        let steps = latest_lockdown(pool).await?;
-        let mut state = Self { steps, findings: Vec::new() };
-        if state.in_force().is_some() {
-            state.findings = open_findings(pool).await?;
+fn print(state: &LockdownAnswer) {
+    match (&state.since, &state.reason) {
+        (Some(since), Some(reason)) => {
+            say(format_args!("LOCKED DOWN since {since} (AUD-009)"));
+            say(reason);
         }
-        Ok(state)
+        _ => say("The ledger is not locked down."),
     }
-
-    fn in_force(&self) -> Option<&LockdownLine> {
-        self.steps.first().filter(|_| self.steps.last().is_some_and(|last| last.action != "LIFTED"))
+    for finding in &state.findings {
+        let text = |name: &str| finding[name].as_str().unwrap_or_default();
+        let row = finding["id"].as_i64().map_or_else(String::new, |id| format!(" row {id}"));
+        let (kind, chain, detail) = (text("kind"), text("chain"), text("detail"));
+        say(format_args!("\n{}\n  {kind}: {chain}{row}: {detail}", text("finding_id")));
     }
-
-    fn to_json(&self) -> Value {
-        let entered = self.in_force();
-        json!({
-            "locked": entered.is_some(),
-            "since": entered.map(|entered| rfc3339(entered.at)),
-            "reason": entered.map(|entered| &entered.reason),
-            "findings": self.findings,
-            "steps": self.steps,
-        })
+    if !state.steps.is_empty() {
+        say("");
     }
-
-    fn print(&self) {
-        match self.in_force() {
-            Some(entered) => {
-                say(format_args!("LOCKED DOWN since {} (AUD-009)", rfc3339(entered.at)));
-                say(&entered.reason);
-            }
-            None => say("The ledger is not locked down."),
-        }
-        for finding in &self.findings {
-            let text = |name: &str| finding[name].as_str().unwrap_or_default();
-            let row = finding["id"].as_i64().map_or_else(String::new, |id| format!(" row {id}"));
-            let (kind, chain, detail) = (text("kind"), text("chain"), text("detail"));
-            say(format_args!("\n{}\n  {kind}: {chain}{row}: {detail}", text("finding_id")));
-        }
-        if !self.steps.is_empty() {
-            say("");
-        }
-        for step in &self.steps {
-            let LockdownLine { lockdown_id, action, actor, reason, .. } = step;
-            let at = rfc3339(step.at);
-            say(format_args!("{at}  lockdown {lockdown_id}  {action} by {actor}: {reason}"));
-        }
+    for step in &state.steps {
+        let LockdownLine { lockdown_id, action, actor, reason, .. } = step;
+        let at = rfc3339(step.at);
+        say(format_args!("{at}  lockdown {lockdown_id}  {action} by {actor}: {reason}"));
     }
 }

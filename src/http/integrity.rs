@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::Service;
 use super::auth::Authorized;
-use super::page::{NoParameters, Page, Parameters};
+use super::page::{NoParameters, Page, PageParameters, Parameters};
 use super::problem::{Code, Problem, RefusedParameter, RefusedUnderV1};
 use crate::chains::rfc3339;
 use crate::integrity::run::run_check;
@@ -21,11 +21,7 @@ use crate::store::past_checks::past_checks;
 
 /// Past checks, the newest first. A run makes a row for each chain and one for the log.
 #[utoipa::path(get, path = "/v1/integrity/checks", tag = "integrity",
-    params(
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000,
-         description = "Items on a page; 100 if not given."),
-        ("cursor" = Option<String>, Query,
-         description = "`next_cursor` of the page before; opaque.")),
+    params(PageParameters),
     responses(
         (status = 200, description = "A page. Where there is another, `Link` names it as `next`.",
          body = Page<StoredCheck>, headers(("Link" = String))),

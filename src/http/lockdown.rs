@@ -6,7 +6,6 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::Service;
 use super::auth::{Admitted, Authorized, bearer};
@@ -19,31 +18,11 @@ use crate::integrity::lockdown::is_finding_id;
 use crate::keys::ApiKey;
 use crate::keys::scope::{Admin, Read};
 use crate::store::StoreError;
-use crate::store::lockdown::{
-    AdminProof, LockdownLine, confirm_lift, latest_lockdown, open_findings, request_lift,
-};
+use crate::store::lockdown::{AdminProof, LockdownAnswer, confirm_lift, request_lift};
 
 /// Says with every answer under `/v1` to a key's holder that the ledger is locked down, and since
 /// when.
 const LOCKDOWN: HeaderName = HeaderName::from_static("ledger-lockdown");
-
-/// The state of the ledger's lockdown.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct LockdownAnswer {
-    /// Whether writes are refused now.
-    locked: bool,
-    /// Since when.
-    #[schema(required)]
-    since: Option<String>,
-    /// Why.
-    #[schema(required)]
-    reason: Option<String>,
-    /// Findings that lock the ledger: what a lift can acknowledge, by `finding_id`.
-    #[schema(value_type = Vec<Object>)]
-    findings: Vec<Value>,
-    /// Every step of the latest lockdown, in force or not.
-    steps: Vec<LockdownLine>,
-}
 
 /// Why the ledger is locked down, since when, and which findings a lift can acknowledge.
 #[utoipa::path(get, path = "/v1/lockdown", tag = "lockdown",
@@ -57,17 +36,7 @@ pub(super) async fn state(
     parameters: Parameters,
 ) -> Result<Json<LockdownAnswer>, Problem> {
     parameters.finish()?;
-    let steps = latest_lockdown(&service.reads).await?;
-    let locked = steps.last().is_some_and(|last| last.action != "LIFTED");
-    let entered = steps.first().filter(|_| locked);
-    let answer = LockdownAnswer {
-        locked,
-        since: entered.map(|entered| rfc3339(entered.at)),
-        reason: entered.map(|entered| entered.reason.clone()),
-        findings: if locked { open_findings(&service.reads).await? } else { Vec::new() },
-        steps,
-    };
-    Ok(Json(answer))
+    Ok(Json(LockdownAnswer::read(&service.reads).await?))
 }
 
 /// The two steps of a lift: a request with a reason, or the confirmation of one.

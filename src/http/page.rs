@@ -27,6 +27,18 @@ const MAX_LIMIT: u32 = 1000;
 /// Parameters of a request at most: each is compared with those before it.
 const MAX_PARAMETERS: usize = 32;
 
+/// What every list takes, as the API's description tells it; [`Parameters::page_of`] reads it.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "a description")]
+pub(super) struct PageParameters {
+    /// Items on a page; 100 if not given.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before; opaque.
+    cursor: Option<String>,
+}
+
 /// The query of a request. A handler takes each parameter that it knows and then calls
 /// [`finish`](Self::finish): one that nobody took is an error.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::auth::Authorized;
 use super::deadline::Started;
-use super::page::{NoParameters, Page, Parameters};
+use super::page::{NoParameters, Page, PageParameters, Parameters};
 use super::problem::{Code, Problem, RefusedParameter, RefusedUnderV1};
 use super::webhook::{code_of, not_recorded};
 use super::{Service, bodies};
@@ -91,9 +91,7 @@ macro_rules! routes_of {
 
         #[doc = $rows]
         #[utoipa::path(get, path = $path, tag = "rows",
-            params(
-                ("limit" = Option<u32>, Query, description = "Rows on a page, 1 to 1000; 100 unless given."),
-                ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before.")),
+            params(PageParameters),
             responses(
                 (status = 200, description = "A page; `Link` leads to the next.", body = Page<Object>),
                 RefusedParameter, RefusedUnderV1),
@@ -223,8 +221,7 @@ fn no_such_row() -> Problem {
 #[utoipa::path(get, path = "/v1/{chain}", tag = "rows",
     params(
         ("chain" = String, Path, description = "A chain's name, for example `signals`."),
-        ("limit" = Option<u32>, Query, description = "Rows on a page, 1 to 1000; 100 unless given."),
-        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before.")),
+        PageParameters),
     responses(
         (status = 200, description = "A page; `Link` leads to the next.", body = Page<Object>),
         (status = 404, description = "No such chain (NTF-001).",

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::Service;
 use super::auth::Authorized;
-use super::page::{Page, Parameters};
+use super::page::{Page, PageParameters, Parameters};
 use super::problem::{Code, Problem, RefusedParameter, RefusedUnderV1};
 use crate::keys::scope::Read;
 use crate::store::story::{TradeStory, story};
@@ -46,9 +46,7 @@ pub(super) struct StoryStep {
 
 /// Signals with what became of them, the newest first.
 #[utoipa::path(get, path = "/v1/trades", tag = "trades",
-    params(
-        ("limit" = Option<u32>, Query, description = "Trades on a page, 1 to 1000; 100 unless given."),
-        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before.")),
+    params(PageParameters),
     responses(
         (status = 200, description = "A page; `Link` leads to the next.", body = Page<Trade>),
         RefusedParameter, RefusedUnderV1),
@@ -108,9 +106,7 @@ pub(super) async fn get(
 
 /// Kill switches, the newest first.
 #[utoipa::path(get, path = "/v1/kill_switch_events", tag = "trades",
-    params(
-        ("limit" = Option<u32>, Query, description = "Events on a page, 1 to 1000; 100 unless given."),
-        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before.")),
+    params(PageParameters),
     responses(
         (status = 200, description = "A page; `Link` leads to the next.", body = Page<KillSwitchEvent>),
         RefusedParameter, RefusedUnderV1),

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use metrics::gauge;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::chains::Lockdown;
 use crate::store::lockdown::current_lockdown;
 use crate::store::pool::Pool;
-use crate::store::{Database, StoreError};
+use crate::store::{Database, StoreError, within};
 
 /// How long an answer counts.
 const FRESH: Duration = Duration::from_secs(1);
@@ -62,12 +62,8 @@ impl LockdownState {
         if begins {
             let this = self.clone();
             tokio::spawn(async move {
-                let slow = StoreError::Timeout {
-                    statement: "current_lockdown",
-                    limit_ms: LIMIT.as_millis(),
-                };
-                let asked = timeout(LIMIT, current_lockdown(&this.pool)).await;
-                this.learn(asked.unwrap_or(Err(slow)));
+                let asked = within(LIMIT, "current_lockdown", current_lockdown(&this.pool));
+                this.learn(asked.await);
             });
         }
     }

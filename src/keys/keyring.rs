@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use subtle::ConstantTimeEq;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use super::{ApiKey, Caller, KeyId, Scopes, SecretDigest};
 use crate::store::keys::keys_in_force;
 use crate::store::pool::Pool;
-use crate::store::{Database, StoreError};
+use crate::store::{Database, StoreError, within};
 
 /// How long what was read counts: so soon every instance knows of a revocation.
 const FRESH: Duration = Duration::from_secs(1);
@@ -123,10 +123,9 @@ impl Keyring {
     }
 
     async fn read(&self) -> Result<InForce, StoreError> {
-        let slow = StoreError::Timeout { statement: "keys_in_force", limit_ms: LIMIT.as_millis() };
         // Before the question: what the answer does not hold yet counts from now.
         let asked = Instant::now();
-        let keys = timeout(LIMIT, keys_in_force(&self.pool)).await.unwrap_or(Err(slow))?;
+        let keys = within(LIMIT, "keys_in_force", keys_in_force(&self.pool)).await?;
         Ok(InForce { asked, keys: keys.into_iter().map(|key| (key.id, key)).collect() })
     }
 }

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use sqlx::{PgConnection, Row};
-use tokio::time::timeout;
 
-use super::{Database, InStatement, StoreError};
+use super::{Database, InStatement, StoreError, within};
 
 /// Makes `ledger_guard`; see there.
 const SCRIPT: &str = include_str!("../../migrations/bootstrap/guards.sql");
@@ -78,8 +77,7 @@ pub async fn remember_drift(database: &Database) -> Result<(), StoreError> {
 /// not be migrated.
 pub async fn ensure_may_serve(database: &Database) -> Result<(), StoreError> {
     const LIMIT: Duration = Duration::from_secs(10);
-    let slow = StoreError::Timeout { statement: "ensure_may_serve", limit_ms: LIMIT.as_millis() };
-    match timeout(LIMIT, power_over_guards(database)).await.unwrap_or(Err(slow))? {
+    match within(LIMIT, "ensure_may_serve", power_over_guards(database)).await? {
         None => Ok(()),
         Some(power) => Err(StoreError::Unsuitable(format!(
             "DATABASE_URL: {} {power}, so the guards would not hold for the service: use \

@@ -10,7 +10,7 @@ use sqlx::{Connection, PgConnection, Row};
 
 use super::pool::Pool;
 use super::{Database, InStatement, StoreError, within};
-use crate::chains::{Lockdown, as_rfc3339};
+use crate::chains::{Lockdown, as_rfc3339, rfc3339};
 
 /// What a step may take: it waits up to a minute for the ledger's lock.
 const STEP_WITHIN: Duration = Duration::from_secs(70);
@@ -88,8 +88,42 @@ pub async fn current_lockdown(pool: &Pool) -> Result<Option<Lockdown>, StoreErro
     found.map(lockdown).transpose().in_statement(STATEMENT)
 }
 
+/// Whether the ledger is locked down, and all that is known of it.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub struct LockdownAnswer {
+    /// Whether writes are refused now.
+    pub locked: bool,
+    /// Since when.
+    #[schema(required)]
+    pub since: Option<String>,
+    /// Why.
+    #[schema(required)]
+    pub reason: Option<String>,
+    /// Findings that lock the ledger: what a lift can acknowledge, by `finding_id`.
+    #[schema(value_type = Vec<Object>)]
+    pub findings: Vec<Json>,
+    /// Every step of the latest lockdown, in force or not.
+    pub steps: Vec<LockdownLine>,
+}
+
+impl LockdownAnswer {
+    /// As it is now.
+    pub async fn read(pool: &Pool) -> Result<Self, StoreError> {
+        let steps = latest_lockdown(pool).await?;
+        let locked = steps.last().is_some_and(|last| last.action != "LIFTED");
+        let entered = steps.first().filter(|_| locked);
+        Ok(Self {
+            locked,
+            since: entered.map(|entered| rfc3339(entered.at)),
+            reason: entered.map(|entered| entered.reason.clone()),
+            findings: if locked { open_findings(pool).await? } else { Vec::new() },
+            steps,
+        })
+    }
+}
+
 /// The steps of the latest lockdown, in force or not, in order.
-pub async fn latest_lockdown(pool: &Pool) -> Result<Vec<LockdownLine>, StoreError> {
+async fn latest_lockdown(pool: &Pool) -> Result<Vec<LockdownLine>, StoreError> {
     sqlx::query_as(
         "/* latest_lockdown */
          SELECT l.id, l.lockdown_id, l.action, l.actor, l.reason, l.findings, l.at

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use sqlx::migrate::{Migrate, MigrateError, Migrator};
 use sqlx::{Connection, PgConnection, Row};
-use tokio::time::timeout;
 
 use super::guards::{self, Drift};
-use super::{Database, InStatement, StoreError};
+use super::{Database, InStatement, StoreError, within};
 use crate::chains::security_events::EventType;
 
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
@@ -315,8 +314,7 @@ fn describe(error: MigrateError) -> StoreError {
 /// was made for, and says what to do.
 pub async fn ensure_suitable(database: &Database) -> Result<(), StoreError> {
     const LIMIT: Duration = Duration::from_secs(10);
-    let slow = StoreError::Timeout { statement: "ensure_suitable", limit_ms: LIMIT.as_millis() };
-    timeout(LIMIT, check_suitable(database)).await.unwrap_or(Err(slow))
+    within(LIMIT, "ensure_suitable", check_suitable(database)).await
 }
 
 async fn check_suitable(database: &Database) -> Result<(), StoreError> {
