@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -24,6 +24,10 @@ use crate::store::{Database, StoreError, time_is_up, within};
 pub const QUEUE_ROWS: usize = 8192;
 /// Bytes of documents that may wait.
 const QUEUE_BYTES: u32 = 64 << 20;
+/// Bytes of rows that wait and came in numbers. They have a queue's worth of their own, so that they
+/// keep nobody out who has one row; each counts as at least this much, which bounds their number.
+const BULK_BYTES: u32 = 32 << 20;
+const BULK_ROW_BYTES: u32 = 8 << 10;
 /// Bytes of documents in one batch, beyond which it is closed.
 const BATCH_BYTES: usize = 8 << 20;
 /// The longest that a transaction or a commit may take before its connection is given up. Senders
@@ -71,17 +75,21 @@ pub enum AppendError {
     },
 }
 
+type Reply = oneshot::Sender<Result<Appended, AppendError>>;
+
 struct Pending {
     row: NewRow,
     waiting: Waiting,
-    /// The row's share of [`QUEUE_BYTES`].
+    /// One of the queue's [`QUEUE_ROWS`] places, until the writer takes the row.
+    place: Option<OwnedSemaphorePermit>,
+    /// The row's share of the bytes that may wait.
     _share: Option<OwnedSemaphorePermit>,
 }
 
 /// Who wants to know what becomes of a row.
 enum Waiting {
     /// Whoever appends it, until their deadline.
-    Caller(oneshot::Sender<Result<Appended, AppendError>>),
+    Caller(Reply),
     /// The writer itself, until then.
     Writer(Instant),
 }
@@ -93,6 +101,12 @@ impl Pending {
             Waiting::Caller(reply) => !reply.is_closed(),
             Waiting::Writer(until) => Instant::now() < *until,
         }
+    }
+
+    /// Out of the queue, where another one may take its place.
+    fn taken(mut self) -> Self {
+        self.place = None;
+        self
     }
 
     fn answer(self, answer: Result<Appended, AppendError>) {
@@ -107,8 +121,12 @@ impl Pending {
 #[derive(Clone, Debug)]
 pub struct Appender {
     queue: mpsc::Sender<Pending>,
+    /// [`QUEUE_ROWS`] and [`QUEUE_BYTES`], as far as nobody has them.
+    rows: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
+    bulk_bytes: Arc<Semaphore>,
     alarm: Arc<Notify>,
+    commits: watch::Receiver<u64>,
 }
 
 impl Appender {
@@ -119,8 +137,9 @@ impl Appender {
         settings: BatchSettings,
         clock: Clock,
     ) -> (Self, JoinHandle<()>) {
-        let (queue, rows) = mpsc::channel(QUEUE_ROWS);
+        let (queue, rows) = mpsc::channel(QUEUE_ROWS + (BULK_BYTES / BULK_ROW_BYTES) as usize);
         let alarm = Arc::new(Notify::new());
+        let (committed_to, commits) = watch::channel(0);
         let writer = Writer {
             database,
             settings,
@@ -128,9 +147,17 @@ impl Appender {
             connection: None,
             own_rows: VecDeque::new(),
             alarm: Arc::clone(&alarm),
+            committed: committed_to,
         };
-        let bytes = Arc::new(Semaphore::new(QUEUE_BYTES as usize));
-        (Self { queue, bytes, alarm }, tokio::spawn(writer.run(rows)))
+        let appender = Self {
+            queue,
+            rows: Arc::new(Semaphore::new(QUEUE_ROWS)),
+            bytes: Arc::new(Semaphore::new(QUEUE_BYTES as usize)),
+            bulk_bytes: Arc::new(Semaphore::new(BULK_BYTES as usize)),
+            alarm,
+            commits,
+        };
+        (appender, tokio::spawn(writer.run(rows)))
     }
 
     /// Notified when the database refuses what the ledger itself gave: ids, links, hashes; or has
@@ -138,6 +165,11 @@ impl Appender {
     /// batch, however many of its rows show it.
     pub fn alarm(&self) -> Arc<Notify> {
         Arc::clone(&self.alarm)
+    }
+
+    /// Changes with every commit.
+    pub fn commits(&self) -> watch::Receiver<u64> {
+        self.commits.clone()
     }
 
     /// Appends a row and returns once it is committed, at the latest at the deadline.
@@ -150,32 +182,87 @@ impl Appender {
         self.enqueue(row.into(), reply).inspect_err(|_| {
             counter!("ledger_append_rejected_total").increment(1);
         })?;
-        match timeout_at(deadline, answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(AppendError::Unavailable("the writer has ended".to_owned())),
-            Err(_) => {
-                counter!("ledger_append_timeouts_total").increment(1);
-                Err(AppendError::Unavailable("the database did not answer in time".to_owned()))
-            }
-        }
+        answer_of(answer, deadline).await
     }
 
-    fn enqueue(
+    /// Appends rows in their order and returns, for each, once it is committed, at the latest at the
+    /// deadline. They need not be committed together. Where too many rows wait already, these do, too.
+    pub async fn append_all(
         &self,
-        row: NewRow,
-        reply: oneshot::Sender<Result<Appended, AppendError>>,
-    ) -> Result<(), AppendError> {
-        let full = |what: &str| AppendError::Unavailable(format!("too many {what} are waiting"));
+        rows: Vec<NewRow>,
+        deadline: Instant,
+    ) -> Vec<Result<Appended, AppendError>> {
+        let mut answers = Vec::with_capacity(rows.len());
+        let mut refused = None;
+        for row in rows {
+            if refused.is_none() {
+                let (reply, answer) = oneshot::channel();
+                match timeout_at(deadline, self.enqueue_bulk(row, reply)).await {
+                    Ok(Ok(())) => {
+                        answers.push(Ok(answer));
+                        continue;
+                    }
+                    Ok(Err(error)) => refused = Some(error),
+                    Err(_) => refused = Some(full("rows")),
+                }
+            }
+            counter!("ledger_append_rejected_total").increment(1);
+            answers.push(Err(refused.clone().unwrap_or_else(|| full("rows"))));
+        }
+        let mut outcomes = Vec::with_capacity(answers.len());
+        for answer in answers {
+            outcomes.push(match answer {
+                Ok(answer) => answer_of(answer, deadline).await,
+                Err(error) => Err(error),
+            });
+        }
+        outcomes
+    }
+
+    async fn enqueue_bulk(&self, row: NewRow, reply: Reply) -> Result<(), AppendError> {
+        let bytes = u32::try_from(row.size_bytes()).unwrap_or(u32::MAX);
+        let bytes = bytes.clamp(BULK_ROW_BYTES, BULK_BYTES);
+        let share = Arc::clone(&self.bulk_bytes).acquire_many_owned(bytes).await;
+        let share = share.map_err(|_| full("bytes"))?;
+        let waiting = Waiting::Caller(reply);
+        let pending = Pending { row, waiting, place: None, _share: Some(share) };
+        self.queue.send(pending).await.map_err(|_| stopping())
+    }
+
+    fn enqueue(&self, row: NewRow, reply: Reply) -> Result<(), AppendError> {
         let bytes = u32::try_from(row.size_bytes()).unwrap_or(u32::MAX).min(QUEUE_BYTES);
+        // Rows that came in numbers have places of their own in the channel.
+        let place = Arc::clone(&self.rows).try_acquire_owned().map_err(|_| full("rows"))?;
         let share = Arc::clone(&self.bytes).try_acquire_many_owned(bytes);
         let share = share.map_err(|_| full("bytes"))?;
-        let pending = Pending { row, waiting: Waiting::Caller(reply), _share: Some(share) };
+        let waiting = Waiting::Caller(reply);
+        let pending = Pending { row, waiting, place: Some(place), _share: Some(share) };
         self.queue.try_send(pending).map_err(|error| match error {
             TrySendError::Full(_) => full("rows"),
-            TrySendError::Closed(_) => {
-                AppendError::Unavailable("the service is stopping".to_owned())
-            }
+            TrySendError::Closed(_) => stopping(),
         })
+    }
+}
+
+fn full(what: &str) -> AppendError {
+    AppendError::Unavailable(format!("too many {what} are waiting"))
+}
+
+fn stopping() -> AppendError {
+    AppendError::Unavailable("the service is stopping".to_owned())
+}
+
+async fn answer_of(
+    answer: oneshot::Receiver<Result<Appended, AppendError>>,
+    deadline: Instant,
+) -> Result<Appended, AppendError> {
+    match timeout_at(deadline, answer).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) => Err(AppendError::Unavailable("the writer has ended".to_owned())),
+        Err(_) => {
+            counter!("ledger_append_timeouts_total").increment(1);
+            Err(AppendError::Unavailable("the database did not answer in time".to_owned()))
+        }
     }
 }
 
@@ -202,6 +289,8 @@ struct Writer {
     own_rows: VecDeque<NewRow>,
     /// See [`Appender::alarm`].
     alarm: Arc<Notify>,
+    /// See [`Appender::commits`].
+    committed: watch::Sender<u64>,
 }
 
 /// What became of one row of a transaction that is committed: an error is a contradiction.
@@ -268,10 +357,11 @@ impl Writer {
     /// Waits for a row and takes what else is there, up to the batch's bounds.
     async fn next_batch(&mut self, queue: &mut mpsc::Receiver<Pending>) -> Option<Vec<Pending>> {
         let until = Instant::now() + OWN_ROW_LIMIT;
-        let own = |row| Pending { row, waiting: Waiting::Writer(until), _share: None };
+        let waiting = || Waiting::Writer(until);
+        let own = |row| Pending { row, waiting: waiting(), place: None, _share: None };
         let mut batch: Vec<_> = self.own_rows.drain(..).map(own).collect();
         if batch.is_empty() {
-            batch.push(queue.recv().await?);
+            batch.push(queue.recv().await?.taken());
         }
         let mut bytes: usize = batch.iter().map(|pending| pending.row.size_bytes()).sum();
         let full_at = Instant::now() + self.settings.delay;
@@ -285,7 +375,7 @@ impl Writer {
                 },
             };
             bytes += next.row.size_bytes();
-            batch.push(next);
+            batch.push(next.taken());
         }
         gauge!("ledger_append_queue_rows").set(u32::try_from(queue.len()).unwrap_or(u32::MAX));
         Some(batch)
@@ -368,6 +458,7 @@ impl Writer {
                 }
             }
         }
+        self.committed.send_modify(|commits| *commits += 1);
         histogram!("ledger_append_seconds").record(started.elapsed());
         histogram!("ledger_append_batch_rows")
             .record(u32::try_from(rows.len()).unwrap_or(u32::MAX));

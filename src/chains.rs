@@ -7,6 +7,7 @@ pub mod order_events;
 pub mod order_execution;
 pub mod quarantined_deliveries;
 pub mod security_events;
+pub mod signal_audit_ledger;
 pub mod signals;
 
 use std::borrow::Cow;
@@ -14,18 +15,20 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use ledger_verifier::chain::{
-    AI_DEBATES, ORDER_EVENTS, ORDER_EXECUTION, QUARANTINED_DELIVERIES, SECURITY_EVENTS, SIGNALS,
+    AI_DEBATES, ORDER_EVENTS, ORDER_EXECUTION, QUARANTINED_DELIVERIES, SECURITY_EVENTS,
+    SIGNAL_AUDIT_LEDGER, SIGNALS,
 };
 use ledger_verifier::{Chain, LeafIndex, RowHash, RowId, Value};
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 /// The chains that the migrations make, in the order of `ledger_chains()` in SQL.
-pub static IN_LEDGER: [&Chain; 6] = [
+pub static IN_LEDGER: [&Chain; 7] = [
     &SIGNALS,
     &AI_DEBATES,
     &ORDER_EXECUTION,
     &ORDER_EVENTS,
+    &SIGNAL_AUDIT_LEDGER,
     &SECURITY_EVENTS,
     &QUARANTINED_DELIVERIES,
 ];
@@ -110,7 +113,10 @@ impl NewRow {
             Identity::Signal { received_at, .. } | Identity::Waiting { received_at, .. } => {
                 Some(*received_at)
             }
-            Identity::Delivery { .. } | Identity::Request { .. } | Identity::Unique => None,
+            Identity::Delivery { .. }
+            | Identity::Request { .. }
+            | Identity::Record { .. }
+            | Identity::Unique => None,
         }
     }
 
@@ -172,6 +178,19 @@ pub enum Identity {
         /// When the delivery was received.
         received_at: DateTime<Utc>,
         /// SHA-256 of the body.
+        content: [u8; 32],
+    },
+    /// A record of a producer. Of a signal the key is unique for each `source_module`: the same content
+    /// is a duplicate, other content a conflict. Of an outcome the same content is a duplicate, and
+    /// its signal must be there.
+    Record {
+        /// The producer.
+        source_module: String,
+        /// The signal's key.
+        signal_id: String,
+        /// Whether it is an outcome.
+        is_outcome: bool,
+        /// SHA-256 of what the producer gave.
         content: [u8; 32],
     },
     /// A request with an `Idempotency-Key`: the same body is a duplicate, another one a conflict.
@@ -282,6 +301,22 @@ fn timestamp(instant: DateTime<Utc>) -> Value<'static> {
 
 /// The largest document, or text without a bound in characters, that a row holds, in bytes.
 pub const MAX_DOCUMENT_BYTES: usize = 1 << 20;
+
+/// What a column of a chain can hold, where that is a choice of few.
+pub fn known_values(chain: &Chain, column: &str) -> Option<&'static [&'static str]> {
+    Some(match (chain.name, column) {
+        ("signals" | "order_execution", "side") => &SIDES,
+        ("order_execution", "order_type") => &order_execution::ORDER_TYPES,
+        ("order_execution", "status") => &order_execution::STATUSES,
+        ("order_events", "event_type") => &order_events::EVENT_TYPES,
+        ("signal_audit_ledger", "record_type") => &signal_audit_ledger::RECORD_TYPES,
+        ("signal_audit_ledger", "direction") => &signal_audit_ledger::DIRECTIONS,
+        _ => return None,
+    })
+}
+
+/// Which way an order goes.
+const SIDES: [&str; 2] = ["BUY", "SELL"];
 
 fn is_oversized(value: &Value<'_>) -> bool {
     matches!(value, Value::Document(text) | Value::Text(text) if text.len() > MAX_DOCUMENT_BYTES)

@@ -2,6 +2,7 @@
 
 mod keys;
 mod lockdown;
+mod rows;
 pub mod sign;
 mod verify;
 
@@ -43,6 +44,12 @@ enum Command {
     /// Exit code: 0 verified, 2 tampered, 5 guards changed, 3 could not finish, 6 already running,
     /// 1 usage.
     Verify(verify::Args),
+    /// Write the rows of a chain as CSV, JSON or NDJSON; on record as an export.
+    Export(rows::Export),
+    /// Print rows again in the order in which they were appended, or post them to a URL.
+    Replay(rows::Replay),
+    /// Print what is appended, as it is appended.
+    Tail(rows::Tail),
     /// Make, list and revoke API keys.
     #[command(subcommand)]
     Keys(keys::Command),
@@ -117,6 +124,9 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             Command::Serve => crate::serve::serve(config, clock).await?,
             Command::Migrate => migrate_database(&config, clock).await?,
             Command::Verify(args) => return Ok(verify::run(args, &config, clock).await),
+            Command::Export(args) => rows::export(args, &config, clock).await?,
+            Command::Replay(args) => rows::replay(args, &config, clock).await?,
+            Command::Tail(args) => rows::tail(args, &config, clock).await?,
             Command::Keys(command) => keys::run(command, &config, clock).await?,
             Command::Lockdown(command) => lockdown::run(command, &config, clock).await?,
             Command::SignWebhook(args) => sign::run(&args, config)?,

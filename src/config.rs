@@ -16,7 +16,7 @@ use crate::webhook::source::{Source, WebhookSecret, parse_net, parse_sources};
 
 /// Every variable that the service reads; any other that starts with `LEDGER_` is an error,
 /// since a misspelt one would be silently without effect.
-const KNOWN: [&str; 17] = [
+const KNOWN: [&str; 18] = [
     "DATABASE_URL",
     "LEDGER_BATCH_DELAY_US",
     "LEDGER_BATCH_SIZE",
@@ -30,6 +30,7 @@ const KNOWN: [&str; 17] = [
     "LEDGER_PG_BINDIR",
     "LEDGER_RATE_LIMIT_ADDRESS_PER_S",
     "LEDGER_RATE_LIMIT_KEY_PER_S",
+    "LEDGER_RETENTION_DAYS",
     "LEDGER_SOURCES",
     "LEDGER_TRUSTED_PROXIES",
     "LEDGER_VERIFY_INTERVAL_S",
@@ -47,6 +48,11 @@ const MAX_BATCH_DELAY_US: u64 = 500_000;
 
 /// More is no limit any more; zero says so.
 const MAX_RATE_PER_S: u32 = 1_000_000;
+
+/// Six years, as records of trading are kept in most places, and a day.
+pub const DEFAULT_RETENTION_DAYS: u32 = 2192;
+/// A century.
+const MAX_RETENTION_DAYS: u32 = 36_525;
 
 const DEFAULT_CHECK_EVERY: Duration = Duration::from_hours(1);
 /// A month.
@@ -103,6 +109,8 @@ pub struct Config {
     pub rates: RateSettings,
     /// How often the service checks the whole ledger by itself; `None` for never.
     pub check_every: Option<Duration>,
+    /// For how many days rows are to be kept at least. Nothing is removed by it.
+    pub retention_days: u32,
     /// Filter of the telemetry, as `tracing_subscriber::EnvFilter` reads it.
     pub log: String,
 }
@@ -196,6 +204,14 @@ impl Config {
                     return Err(ConfigError::new("LEDGER_VERIFY_INTERVAL_S", rule));
                 }
             },
+            retention_days: match variables.parsed("LEDGER_RETENTION_DAYS")? {
+                None => DEFAULT_RETENTION_DAYS,
+                Some(days) if (1..=MAX_RETENTION_DAYS).contains(&days) => days,
+                Some(_) => {
+                    let rule = format!("is from 1 to {MAX_RETENTION_DAYS}");
+                    return Err(ConfigError::new("LEDGER_RETENTION_DAYS", rule));
+                }
+            },
             log: variables.text("LEDGER_LOG").unwrap_or_else(|| "info".to_owned()),
         })
     }
@@ -217,6 +233,7 @@ impl Config {
             "LEDGER_BATCH_DELAY_US": self.batch.delay.as_micros(),
             "LEDGER_MAX_BODY_BYTES": self.max_body_bytes,
             "LEDGER_VERIFY_INTERVAL_S": self.check_every.map_or(0, |every| every.as_secs()),
+            "LEDGER_RETENTION_DAYS": self.retention_days,
             "LEDGER_RATE_LIMIT_KEY_PER_S": self.rates.key_per_s,
             "LEDGER_RATE_LIMIT_ADDRESS_PER_S": self.rates.address_per_s,
             "LEDGER_HASH_ALGORITHM": "sha-256",
@@ -329,6 +346,9 @@ mod tests {
             ("LEDGER_VERIFY_INTERVAL_S", "hourly"),
             ("LEDGER_VERIFY_INTERVAL_S", "99999999"),
             ("LEDGER_RATE_LIMIT_ADDRESS_PER_S", "1000001"),
+            ("LEDGER_RETENTION_DAYS", "0"),
+            ("LEDGER_RETENTION_DAYS", "36526"),
+            ("LEDGER_RETENTION_DAYS", "six years"),
             ("LEDGER_WEBHOOK_SECRET", "short"),
             ("LEDGER_WEBHOOK_SECRET", "whsec_?"),
             ("LEDGER_SOURCES_FILE", "sources.toml"),

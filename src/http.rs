@@ -3,6 +3,7 @@
 mod auth;
 mod bodies;
 mod deadline;
+mod export;
 mod health;
 mod integrity;
 mod limits;
@@ -11,7 +12,10 @@ mod openapi;
 mod page;
 mod problem;
 mod quarantine;
+mod records;
 mod rows;
+mod stats;
+mod stream;
 mod telemetry;
 mod trades;
 mod webhook;
@@ -30,18 +34,22 @@ use axum_server::Handle;
 use hyper_util::rt::TokioTimer;
 use ipnet::IpNet;
 use metrics_exporter_prometheus::PrometheusHandle;
+use tower_http::compression::CompressionLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub use export::Exports;
 pub use health::Readiness;
 pub use limits::RateLimits;
 pub use openapi::document;
 pub use problem::{Code, Problem};
+pub use stream::Streams;
 pub use telemetry::install_metrics;
 
 use crate::appender::Appender;
 use crate::clock::Clock;
 use crate::config::{DEFAULT_BODY_BYTES, RateSettings};
+use crate::feed::Feed;
 use crate::integrity::lockdown::LockdownState;
 use crate::keys::Keyring;
 use crate::store::Database;
@@ -82,12 +90,19 @@ pub struct Service {
     pub metrics: PrometheusHandle,
     /// The largest body of a delivery.
     pub max_body_bytes: usize,
+    /// Exports under way, and links to others.
+    pub exports: Exports,
+    /// Feeds and replays that are open.
+    pub streams: Streams,
+    /// The end of the log.
+    pub feed: Arc<Feed>,
 }
 
 impl Service {
     /// On this ledger, with the service's login: no sources, no limits, no proxies.
     pub fn new(database: Database, appender: Appender, clock: Clock) -> Self {
         let reads = Pool::of(&database, READ_CONNECTIONS);
+        let feed = Arc::new(Feed::start(&database, appender.commits()));
         Self {
             appender,
             clock,
@@ -101,6 +116,9 @@ impl Service {
             trusted_proxies: Arc::default(),
             metrics: install_metrics(),
             max_body_bytes: DEFAULT_BODY_BYTES,
+            exports: Exports::default(),
+            streams: Streams::default(),
+            feed,
         }
     }
 
@@ -148,14 +166,25 @@ fn finish(routes: Router, service: &Service) -> Router {
 
 /// The routes that the OpenAPI document describes.
 fn api_routes() -> OpenApiRouter<Service> {
+    let compressed = OpenApiRouter::new()
+        .routes(routes!(export::export))
+        .routes(routes!(export::download))
+        .layer(CompressionLayer::new());
     OpenApiRouter::with_openapi(openapi::base())
+        .merge(compressed)
         .routes(routes!(webhook::receive))
         .routes(routes!(webhook::receive_with_token))
         .routes(routes!(rows::write_ai_debate, rows::list_ai_debates))
         .routes(routes!(rows::write_order, rows::list_orders))
         .routes(routes!(rows::write_order_event, rows::list_order_events))
+        .routes(routes!(records::write, records::list))
+        .routes(routes!(records::current))
         .routes(routes!(rows::list))
+        .routes(routes!(stats::get))
         .routes(routes!(rows::get))
+        .routes(routes!(stream::feed))
+        .routes(routes!(stream::replay))
+        .routes(routes!(export::new_download))
         .routes(routes!(trades::list))
         .routes(routes!(trades::get))
         .routes(routes!(trades::kill_switch_events))

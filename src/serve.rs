@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum_server::Handle;
@@ -14,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use crate::appender::{AppendError, Appender};
 use crate::chains::security_events::{EventType, NewSecurityEvent};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, DEFAULT_RETENTION_DAYS};
 use crate::http::{self, DRAIN, RateLimits, Service};
 use crate::integrity::guards::check_guards;
 use crate::integrity::watch::{Watched, watch};
@@ -22,6 +23,7 @@ use crate::open::{OpenError, OpenLedger};
 use crate::postgres::Access;
 use crate::store::Database;
 use crate::store::guards::remember_drift;
+use crate::store::retention::recorded_retention_days;
 use crate::webhook::Source;
 use crate::webhook::auth::Method;
 use crate::webhook::source::Mapping;
@@ -96,6 +98,7 @@ async fn run(
         tracing::error!(%error, "the start of the service could not be recorded");
     }
     tell_guard_drift(&ledger.app, &appender).await;
+    tell_retention(&ledger.app, &appender, config.retention_days).await;
     let service = Service {
         sources: Service::by_name(sources),
         trusted_proxies: config.trusted_proxies.into(),
@@ -120,6 +123,7 @@ async fn run(
     }
     let routes = http::router(&service, !has_own_metrics);
     servers.spawn(http::serve(listener, routes, handle.clone()));
+    let feed = Arc::clone(&service.feed);
     // The writer ends with the last handle to it.
     drop(service);
     crate::cli::say(welcome);
@@ -130,6 +134,7 @@ async fn run(
     };
     tracing::info!("stopping");
     drop(watching);
+    feed.close();
     handle.graceful_shutdown(Some(DRAIN));
     while let Some(server) = servers.join_next().await {
         ended = ended.and(end_of(server));
@@ -177,6 +182,24 @@ async fn tell_guard_drift(app: &Database, appender: &Appender) {
         && let Err(error) = remember_drift(app).await
     {
         tracing::warn!(%error, "the drift of the guards could not be kept");
+    }
+}
+
+/// Records that rows are to be kept for another time than before. Before the first such record it was
+/// the default.
+async fn tell_retention(app: &Database, appender: &Appender, days: u32) {
+    let before = match timeout(EVENT_WITHIN, recorded_retention_days(app)).await {
+        Ok(Ok(before)) => before.unwrap_or(DEFAULT_RETENTION_DAYS.into()),
+        Ok(Err(error)) => return tracing::error!(%error, "the retention cannot be compared"),
+        Err(_) => return tracing::error!("the retention could not be compared in time"),
+    };
+    if before == i64::from(days) {
+        return;
+    }
+    tracing::info!(days, before, "rows are to be kept for another time");
+    let details = json!({ "days": days, "before": before });
+    if let Err(error) = record_event(appender, EventType::RetentionChanged, details).await {
+        tracing::error!(%error, "the change of the retention could not be recorded");
     }
 }
 

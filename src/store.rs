@@ -7,6 +7,8 @@
 pub mod append;
 pub mod checks;
 pub mod copy;
+pub mod feed;
+mod filter;
 pub mod guards;
 pub mod keys;
 pub mod lockdown;
@@ -15,7 +17,10 @@ pub mod page;
 pub mod past_checks;
 pub mod pool;
 pub mod read;
+pub mod retention;
 pub mod rows;
+pub mod signals;
+pub mod stats;
 pub mod story;
 pub mod trades;
 

@@ -15,6 +15,8 @@ mod faults;
 mod holders;
 #[path = "append/plain.rs"]
 mod plain;
+#[path = "append/plans.rs"]
+mod plans;
 #[path = "append/proxy.rs"]
 mod proxy;
 #[path = "append/refusals.rs"]

@@ -34,11 +34,12 @@ use common::builders::{one_of_each, order, signal};
 use common::{TestLedger, refused, run, soon};
 
 /// Every table whose rows never change.
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 13] = [
     "signals",
     "ai_debates",
     "order_execution",
     "order_events",
+    "signal_audit_ledger",
     "security_events",
     "quarantined_deliveries",
     "ledger_log",

@@ -14,6 +14,10 @@ use common::builders::{one_of_each, signal};
 use common::dump::{postgres, url};
 use common::{TestLedger, connect_with, database, fetch, read_back, refused, run, soon};
 
+/// The migrations, in their order.
+const VERSIONS: [i64; 10] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
+const CHAINS: usize = audit_ledger::chains::IN_LEDGER.len();
+
 #[tokio::test]
 async fn a_restored_ledger_is_the_same_and_goes_on() {
     let ledger = TestLedger::new().await;
@@ -47,7 +51,7 @@ async fn a_restored_ledger_is_the_same_and_goes_on() {
     let mut connection = connect_with(&restored).await;
     assert_eq!(refused(&mut connection, "DROP TABLE signals CASCADE").await, "AU010");
     let found = read_back::verify(&mut connection).await;
-    assert_eq!((found.rows, found.problems), (120, vec![]));
+    assert_eq!((found.rows, found.problems), (20 * CHAINS, vec![]));
     let verdict = "SELECT bool_and(valid) FROM verify_chain_integrity()";
     assert!(fetch::<bool>(&mut connection, verdict).await);
     let always = "SELECT bool_and(tgenabled = 'A') FROM pg_trigger WHERE NOT tgisinternal";
@@ -62,7 +66,7 @@ async fn a_restored_ledger_is_the_same_and_goes_on() {
     assert!(matches!(again, Appended::Duplicate(_)), "{again:?}");
     let next = appender.append(signal(21), soon()).await.unwrap();
     let Appended::Recorded(receipt) = next else { panic!("{next:?}") };
-    assert_eq!((receipt.id.0, receipt.leaf_index.0), (21, 120));
+    assert_eq!((receipt.id.0, receipt.leaf_index.0), (21, 20 * CHAINS as u64));
     run(&mut connection, "RESET ROLE").await;
     assert_eq!(read_back::verify(&mut connection).await.problems, Vec::<String>::new());
     drop((appender, connection));
@@ -114,10 +118,7 @@ async fn migrating_repairs_some_drift_and_accepts_none() {
 async fn a_login_without_power_migrates_only_where_no_event_trigger_stands() {
     let ledger = TestLedger::new().await;
     let migrator = ledger.migrator();
-    assert_eq!(
-        migrate_and_record(&migrator, Clock::system()).await.unwrap(),
-        [1, 2, 3, 4, 5, 6, 7, 8, 9]
-    );
+    assert_eq!(migrate_and_record(&migrator, Clock::system()).await.unwrap(), VERSIONS);
     let mut superuser = ledger.connect_superuser().await;
     run(&mut superuser, "DELETE FROM _sqlx_migrations WHERE version = 4").await;
     let error = migrate(&migrator).await.unwrap_err().to_string();
@@ -132,10 +133,7 @@ async fn a_login_without_power_migrates_only_where_no_event_trigger_stands() {
     let bare_superuser = ledger.options("postgres").database(name);
     run(&mut connect_with(&bare_superuser).await, schema).await;
     let bare = database(&without);
-    assert_eq!(
-        migrate_and_record(&bare, Clock::system()).await.unwrap(),
-        [1, 2, 3, 4, 5, 6, 7, 8, 9]
-    );
+    assert_eq!(migrate_and_record(&bare, Clock::system()).await.unwrap(), VERSIONS);
     let guards = compare_guards(&database(&without.clone().username("app_trading"))).await;
     assert!(matches!(guards.unwrap(), Guards::Unknown { were_made: false }));
     // A superuser who comes later makes the guards, and that is recorded.
@@ -191,17 +189,14 @@ async fn migrations_that_start_together_are_applied_and_recorded_once() {
     for versions in futures_util::future::join_all(migrations).await {
         recorded.extend(versions.unwrap());
     }
-    assert_eq!(recorded, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(recorded, VERSIONS);
     let mut connection = connect_with(&fresh).await;
     let events = "SELECT count(*) FROM security_events WHERE event_type = 'MIGRATION_APPLIED'";
     assert_eq!(fetch::<i64>(&mut connection, events).await, 1);
     assert_eq!(migrate_and_record(&superuser, Clock::system()).await.unwrap(), Vec::<i64>::new());
     // A record that was lost is made up for: the database of this test never had one.
     let template = ledger.superuser();
-    assert_eq!(
-        migrate_and_record(&template, Clock::system()).await.unwrap(),
-        [1, 2, 3, 4, 5, 6, 7, 8, 9]
-    );
+    assert_eq!(migrate_and_record(&template, Clock::system()).await.unwrap(), VERSIONS);
     assert_eq!(read_back::verify(&mut connection).await.problems, Vec::<String>::new());
     drop(connection);
     let mut server = ledger.connect_superuser().await;

@@ -7,6 +7,8 @@ mod keys;
 mod lockdown;
 #[path = "serve/program.rs"]
 mod program;
+#[path = "serve/rows.rs"]
+mod rows;
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;

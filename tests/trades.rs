@@ -26,6 +26,7 @@ mod writes;
 
 use audit_ledger::keys::Scope;
 use common::TestLedger;
+use common::bodies::{spelt, with, without};
 use common::builders::api_key;
 use ledger_verifier::Chain;
 use ledger_verifier::chain::{AI_DEBATES, ORDER_EVENTS, ORDER_EXECUTION};
@@ -142,6 +143,22 @@ fn kill_switch() -> Value {
     })
 }
 
+/// The `n`th signal of a producer.
+fn produced(n: u32) -> Value {
+    json!({
+        "signal_id": format!("ema-{n}"),
+        "source_module": "ema",
+        "signal_type": "a \\ crossover",
+        "ticker": "AAPL",
+        "direction": "bullish",
+        "conviction": "82.5",
+        "confidence": 0.91,
+        "price": "-189.12",
+        "timestamp": "2026-01-02T05:04:05.678901+02:00",
+        "payload_json": {"fast": 8, "path": "C:\\new\\x41"},
+    })
+}
+
 /// A body of each chain that clients write, of these rows; every member is there that can be.
 fn bodies(correlation_id: &str, order_id: i64) -> [(&'static Chain, Value); 3] {
     let mut event = kill_switch();
@@ -153,24 +170,4 @@ fn bodies(correlation_id: &str, order_id: i64) -> [(&'static Chain, Value); 3] {
         (&ORDER_EXECUTION, order(correlation_id)),
         (&ORDER_EVENTS, event),
     ]
-}
-
-/// The same with another value for a member.
-fn with(body: &Value, member: &str, value: impl Into<Value>) -> Value {
-    let mut body = body.clone();
-    body[member] = value.into();
-    body
-}
-
-/// The text of a body with a member spelt as it stands here.
-fn spelt(body: &Value, member: &str, json: &str) -> String {
-    const PLACE: &str = "here stands a member";
-    with(body, member, PLACE).to_string().replace(&format!("\"{PLACE}\""), json)
-}
-
-/// The same without a member.
-fn without(body: &Value, member: &str) -> Value {
-    let mut body = body.clone();
-    body.as_object_mut().unwrap().remove(member).expect("a member to leave out");
-    body
 }

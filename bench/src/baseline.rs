@@ -19,7 +19,8 @@ use axum_server::Handle;
 use ledger_verifier::decimal;
 use sqlx::PgPool;
 
-/// The same columns as `signals`, with none of the ledger's hashes, links and triggers.
+/// The same columns and indexes as `signals`, with none of the ledger's hashes, links and triggers,
+/// and so without the index on the hash.
 const PLAIN_TABLE: &str = "
     CREATE SCHEMA baseline;
     CREATE TABLE baseline.plain_signals (
@@ -32,12 +33,17 @@ const PLAIN_TABLE: &str = "
         source_ip inet NOT NULL, hmac_verified boolean NOT NULL, auth_method varchar(20) NOT NULL,
         recorded_by varchar(64) NOT NULL, received_at timestamptz NOT NULL,
         created_at timestamptz NOT NULL DEFAULT now(),
-        UNIQUE (recorded_by, signal_id))";
+        UNIQUE (recorded_by, signal_id));
+    CREATE INDEX ON baseline.plain_signals (symbol, id);
+    CREATE INDEX ON baseline.plain_signals (side, id);
+    CREATE INDEX ON baseline.plain_signals (signal_id, id);
+    CREATE INDEX ON baseline.plain_signals (recorded_by, id)";
 
 /// The usual way to chain rows: a row trigger that locks, reads the head and hashes.
 const TRIGGER_TABLE: &str = "
     CREATE TABLE baseline.trigger_signals (
         LIKE baseline.plain_signals INCLUDING ALL, prev_hash text, row_hash text);
+    CREATE INDEX ON baseline.trigger_signals USING hash (row_hash);
     CREATE FUNCTION baseline.chain_row() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         PERFORM pg_advisory_xact_lock(4711);

@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 use audit_ledger::webhook::auth::sign;
 use audit_ledger::webhook::source::WebhookSecret;
 use serde::Serialize;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-type Error = Box<dyn std::error::Error + Send + Sync>;
+use crate::Error;
+use crate::client::{Client, Latencies};
 
 /// What one run measured.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -50,26 +49,14 @@ pub(crate) async fn closed_loop(
         latencies.extend(client??);
     }
     let elapsed = started.elapsed().as_secs_f64();
-    latencies.sort_by(f64::total_cmp);
-    if latencies.is_empty() {
-        return Err("no delivery was answered".into());
-    }
-    let at =
-        |per_mille: usize| latencies[(latencies.len() * per_mille / 1000).min(latencies.len() - 1)];
-    Ok(Measured {
-        per_second: f64::from(u32::try_from(latencies.len())?) / elapsed,
-        p50_ms: at(500),
-        p99_ms: at(990),
-        max_ms: at(1000),
-    })
+    let Latencies { count, p50_ms, p99_ms, max_ms, .. } = Latencies::of(latencies)?;
+    Ok(Measured { per_second: f64::from(u32::try_from(count)?) / elapsed, p50_ms, p99_ms, max_ms })
 }
 
 /// One connection; returns its latencies in milliseconds.
 async fn client(target: Arc<Target>, until: Instant) -> Result<Vec<f64>, Error> {
-    let mut stream = TcpStream::connect(target.address).await?;
-    stream.set_nodelay(true)?;
+    let mut client = Client::connect(target.address).await?;
     let mut latencies = Vec::new();
-    let mut answer = Vec::with_capacity(2048);
     while Instant::now() < until {
         let number = target.next.fetch_add(1, Ordering::Relaxed);
         let body = format!(
@@ -82,34 +69,8 @@ async fn client(target: Arc<Target>, until: Instant) -> Result<Vec<f64>, Error> 
             body.len()
         );
         let sent = Instant::now();
-        stream.write_all(request.as_bytes()).await?;
-        read_answer(&mut stream, &mut answer).await?;
+        client.send(request.as_bytes()).await?.expect(201)?;
         latencies.push(sent.elapsed().as_secs_f64() * 1e3);
-        if !answer.starts_with(b"HTTP/1.1 201") {
-            return Err(String::from_utf8_lossy(&answer).into_owned().into());
-        }
     }
     Ok(latencies)
-}
-
-/// Reads one answer with a Content-Length.
-async fn read_answer(stream: &mut TcpStream, answer: &mut Vec<u8>) -> Result<(), Error> {
-    answer.clear();
-    loop {
-        if stream.read_buf(answer).await? == 0 {
-            return Err("the server closed the connection".into());
-        }
-        let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else {
-            continue;
-        };
-        let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
-        let length: usize = head
-            .lines()
-            .find_map(|line| line.strip_prefix("content-length:"))
-            .and_then(|length| length.trim().parse().ok())
-            .ok_or("an answer without content-length")?;
-        if answer.len() >= end + 4 + length {
-            return Ok(());
-        }
-    }
 }

@@ -16,6 +16,8 @@ pub(crate) struct Machine {
     postgres: String,
     settings: Vec<(String, String)>,
     fsync_us: f64,
+    /// What else the machine was doing: its load over the last minute.
+    load: f64,
 }
 
 impl Machine {
@@ -42,14 +44,20 @@ impl Machine {
         let model = cpu_info.lines().find_map(|line| line.strip_prefix("model name"));
         let cpu = model.unwrap_or("unknown").trim_start_matches([' ', '\t', ':']).to_owned();
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
-        Ok(Self { cpu, cores, postgres, settings, fsync_us: fsync_us(folder)? })
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let load = load.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0);
+        Ok(Self { cpu, cores, postgres, settings, fsync_us: fsync_us(folder)?, load })
     }
 }
 
 impl std::fmt::Display for Machine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(f, "{} x {}, PostgreSQL {}", self.cores, self.cpu, self.postgres)?;
-        writeln!(f, "one fsync of 8 KiB: {:.0} us (median of 200)", self.fsync_us)?;
+        writeln!(
+            f,
+            "one fsync of 8 KiB: {:.0} us (median of 200); load before: {:.2}",
+            self.fsync_us, self.load
+        )?;
         let settings: Vec<_> =
             self.settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
         write!(f, "{}", settings.join(" "))

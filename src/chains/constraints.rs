@@ -1,6 +1,8 @@
 //! What the database's refusals mean: the one place where a SQLSTATE and the name of a constraint
 //! become one of the ledger's codes, and for whoever sent a row a field and a rule.
 
+use super::signal_audit_ledger::OUTCOME_OF_SIGNAL;
+
 /// Why a constraint refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -39,7 +41,7 @@ pub fn ledger_code(sqlstate: &str, constraint: Option<&str>) -> Option<&'static 
         ("AU006", _) => Some("AUD-006"),
         ("AU007", _) => Some("AUD-007"),
         // foreign_key_violation
-        (_, Some(Kind::UnknownReference)) | ("23503", _) => Some("AUD-008"),
+        (_, Some(Kind::UnknownReference)) | ("23503" | "AU008", _) => Some("AUD-008"),
         ("AU009", _) => Some("AUD-009"),
         // insufficient_privilege: what a role has no right to do, the guards would refuse as well.
         ("AU010" | "42501", _) => Some("AUD-010"),
@@ -71,7 +73,7 @@ const FILLS: &str = "and fill_price belong to FILL and PARTIAL_FILL, and to noth
 const KILL_SWITCH: &str = "is missing: a KILL_SWITCH has it";
 
 /// Every constraint that a row which a client writes can violate.
-pub static CONSTRAINTS: [Constraint; 25] = [
+pub static CONSTRAINTS: [Constraint; 32] = [
     field("signals_side_known", "side", SIDES),
     field("signals_price_positive", "price", POSITIVE),
     field("signals_quantity_positive", "quantity", POSITIVE),
@@ -121,6 +123,17 @@ pub static CONSTRAINTS: [Constraint; 25] = [
     field("order_events_positions_closed_required", "positions_closed", KILL_SWITCH),
     field("order_events_positions_closed_size", "positions_closed", TOO_LARGE),
     field("order_events_rejection_reason_size", "rejection_reason", TOO_LARGE),
+    reference("signal_audit_ledger_correlation_id_fkey", "correlation_id", NO_SIGNAL),
+    reference(OUTCOME_OF_SIGNAL, "signal_id", "names no recorded signal of this source_module"),
+    field("signal_audit_ledger_record_type_known", "record_type", "is none of SIGNAL, OUTCOME"),
+    field(
+        "signal_audit_ledger_direction_known",
+        "direction",
+        "is none of LONG, SHORT, NEUTRAL, nor a word for one of them: buy, bullish, sell, bearish, flat",
+    ),
+    field("signal_audit_ledger_conviction_range", "conviction", "is not from 0 to 100"),
+    field("signal_audit_ledger_confidence_range", "confidence", "is not from 0 to 1"),
+    field("signal_audit_ledger_payload_json_size", "payload_json", TOO_LARGE),
 ];
 
 #[cfg(test)]

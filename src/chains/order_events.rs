@@ -9,6 +9,10 @@ use super::{ClientChain, Reference, Target, is_none_of, is_not_positive, is_over
 /// The chain, to write to.
 pub static CLIENT_CHAIN: ClientChain = ClientChain { chain: &ORDER_EVENTS, reference, violated };
 
+/// What can become of an order.
+pub(super) const EVENT_TYPES: [&str; 6] =
+    ["FILL", "PARTIAL_FILL", "REJECTED", "CANCELLED", "KILL_SWITCH", "EXPIRED"];
+
 fn reference(values: &[Value<'_>]) -> Option<Reference> {
     let constraint = "order_events_order_execution_id_fkey";
     match values[1] {
@@ -26,12 +30,8 @@ fn violated(values: &[Value<'_>]) -> Option<&'static str> {
     let is_kill_switch = is_any_of(&["KILL_SWITCH"]);
     let is_missing = |value: &Value<'_>| *value == Value::Null;
     // In the order of their names, in which PostgreSQL looks at them.
-    let others = ["REJECTED", "CANCELLED", "EXPIRED"];
     [
-        (
-            !is_fill && !is_kill_switch && is_none_of(event_type, &others),
-            "order_events_event_type_known",
-        ),
+        (is_none_of(event_type, &EVENT_TYPES), "order_events_event_type_known"),
         (
             is_missing(quantity) == is_fill || is_missing(price) == is_fill,
             "order_events_fill_for_type",

@@ -24,6 +24,12 @@ pub enum EventType {
     LockHolderEnded,
     /// A quarantined delivery was made a signal.
     QuarantineReleased,
+    /// Rows began to be exported.
+    ExportStarted,
+    /// Rows were exported, to the last one.
+    ExportCompleted,
+    /// Rows are to be kept for another time than before.
+    RetentionChanged,
 }
 
 impl EventType {
@@ -37,6 +43,9 @@ impl EventType {
             Self::GuardDrift => "GUARD_DRIFT",
             Self::LockHolderEnded => "LOCK_HOLDER_ENDED",
             Self::QuarantineReleased => "QUARANTINE_RELEASED",
+            Self::ExportStarted => "EXPORT_STARTED",
+            Self::ExportCompleted => "EXPORT_COMPLETED",
+            Self::RetentionChanged => "RETENTION_CHANGED",
         }
     }
 }

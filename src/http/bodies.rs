@@ -86,3 +86,54 @@ pub(super) struct OrderEvent {
     #[schema(max_length = 50)]
     exchange_error_code: Option<String>,
 }
+
+/// A signal of a producer, or what became of one.
+#[derive(Debug, ToSchema)]
+#[schema(as = NewSignalRecord)]
+#[expect(dead_code, reason = "describes a body")]
+pub(super) struct SignalRecord {
+    /// `SIGNAL`, unless it is an `OUTCOME`: what became known later of the signal with the same
+    /// `source_module` and `signal_id`.
+    #[schema(example = "SIGNAL")]
+    record_type: Option<String>,
+    /// The producer's key, unique for each `source_module`.
+    #[schema(max_length = 64)]
+    signal_id: String,
+    /// The producer: `ema`, `social`, `fusion`, `agent`, …
+    #[schema(max_length = 50, example = "ema")]
+    source_module: String,
+    /// The producer's name for this kind of signal.
+    #[schema(max_length = 50)]
+    signal_type: Option<String>,
+    /// What the signal is about. A signal has it; an outcome repeats its signal's by itself.
+    #[schema(max_length = 20, example = "AAPL")]
+    ticker: Option<String>,
+    /// `LONG`, `SHORT` or `NEUTRAL`, or a word for one of them in any case: `buy`, `bullish`,
+    /// `sell`, `bearish`, `flat`. As `ticker`.
+    #[schema(example = "LONG")]
+    direction: Option<String>,
+    /// How strong the signal is, from 0 to 100, with up to four digits after the point; a string
+    /// or a number. As `ticker`.
+    #[schema(example = "82.5")]
+    conviction: Option<String>,
+    /// How sure the producer is, from 0 to 1, with up to four digits after the point.
+    #[schema(example = "0.91")]
+    confidence: Option<String>,
+    /// With up to 18 digits before the point and 10 after it; a string or a number.
+    #[schema(example = "189.12")]
+    price: Option<String>,
+    /// When the producer made the record, by its own clock (RFC 3339). A signal has it; an outcome
+    /// without one is of the time of its arrival.
+    timestamp: Option<chrono::DateTime<chrono::Utc>>,
+    /// What else there is to say: any JSON, kept byte for byte as it stands in the body. In its place
+    /// `payload_json_text` may hold it as a string.
+    #[schema(value_type = Option<Object>)]
+    payload_json: Option<serde_json::Value>,
+    /// Whether the signal was acted upon: false, if a signal does not say. An outcome says it.
+    acted_upon: Option<bool>,
+    /// The execution that acted upon it.
+    #[schema(max_length = 64)]
+    execution_id: Option<String>,
+    /// The webhook's signal that this one belongs to.
+    correlation_id: Option<uuid::Uuid>,
+}

@@ -7,19 +7,23 @@ use std::str::FromStr;
 use axum::Json;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, Utc};
+use ledger_verifier::Chain;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 
 use super::problem::{Code, Problem};
 use crate::body::shown;
+use crate::query::{Filter, Order, PARAMETERS};
 use crate::store::page::{PageRange, Slice};
 
 const LIMIT: &str = "limit";
 const CURSOR: &str = "cursor";
+const ORDER: &str = "order";
 /// Items on a page, unless `limit` says so.
 const DEFAULT_LIMIT: u32 = 100;
 /// Items on a page at most.
@@ -37,6 +41,60 @@ pub(super) struct PageParameters {
     limit: Option<u32>,
     /// `next_cursor` of the page before; opaque.
     cursor: Option<String>,
+}
+
+/// What every list of a chain takes besides, and statistics, too; [`Parameters::filter_of`] reads it
+/// by [`PARAMETERS`](crate::query::PARAMETERS). A chain takes those of its columns.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "a description")]
+pub(super) struct FilterParameters {
+    /// Appended at this time or later (RFC 3339).
+    from: Option<DateTime<Utc>>,
+    /// Appended before this time.
+    to: Option<DateTime<Utc>>,
+    /// Made by its producer at this time or later.
+    timestamp_from: Option<DateTime<Utc>>,
+    /// Made by its producer before this time.
+    timestamp_to: Option<DateTime<Utc>>,
+    /// Ids from this one.
+    #[param(minimum = 1)]
+    from_id: Option<i64>,
+    /// Ids up to this one.
+    #[param(minimum = 1)]
+    to_id: Option<i64>,
+    /// Conviction of this or more.
+    min_conviction: Option<String>,
+    /// Conviction of this or less.
+    max_conviction: Option<String>,
+    /// Exactly this, as the following.
+    symbol: Option<String>,
+    /// `BUY` or `SELL`.
+    side: Option<String>,
+    source_module: Option<String>,
+    ticker: Option<String>,
+    /// `LONG`, `SHORT` or `NEUTRAL`.
+    direction: Option<String>,
+    signal_type: Option<String>,
+    /// `SIGNAL` or `OUTCOME`.
+    record_type: Option<String>,
+    acted_upon: Option<bool>,
+    model_name: Option<String>,
+    event_type: Option<String>,
+    order_type: Option<String>,
+    status: Option<String>,
+    correlation_id: Option<uuid::Uuid>,
+    signal_id: Option<String>,
+    execution_id: Option<String>,
+    order_execution_id: Option<i64>,
+    exchange_order_id: Option<String>,
+    recorded_by: Option<String>,
+    actor: Option<String>,
+    source: Option<String>,
+    reason: Option<String>,
+    duplicate_of: Option<uuid::Uuid>,
+    #[param(pattern = "^[0-9a-f]{64}$")]
+    row_hash: Option<String>,
 }
 
 /// The query of a request. A handler takes each parameter that it knows and then calls
@@ -60,11 +118,11 @@ impl<S: Sync> FromRequestParts<S> for Parameters {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        Self::read(parts.uri.path(), parts.uri.query().unwrap_or_default())
+        Self::of(&parts.uri)
     }
 }
 
-fn unreadable(name: &str, rule: impl Display) -> Problem {
+pub(super) fn unreadable(name: &str, rule: impl Display) -> Problem {
     let name = shown(name);
     Problem::new(Code::UnreadableParameter, format!("{name} {rule}")).of_field(name)
 }
@@ -76,6 +134,11 @@ fn decode(text: &str) -> Option<String> {
 }
 
 impl Parameters {
+    /// Those of this address.
+    pub(super) fn of(uri: &Uri) -> Result<Self, Problem> {
+        Self::read(uri.path(), uri.query().unwrap_or_default())
+    }
+
     fn read(path: &str, query: &str) -> Result<Self, Problem> {
         let mut given: Vec<Given> = Vec::new();
         for spelt in query.split('&').filter(|spelt| !spelt.is_empty()) {
@@ -123,8 +186,49 @@ impl Parameters {
         let others = self.given.iter().filter(|given| given.name != CURSOR);
         let others: Vec<_> = others.map(|given| given.spelt.as_str()).collect();
         let address = format!("{}?{}", self.path, others.join("&"));
-        let range = PageRange { before: after.transpose()?, limit };
+        let range = PageRange { after: after.transpose()?, order: Order::default(), limit };
         Ok(PageOf { list, range, address })
+    }
+
+    /// The chain's filter that the parameters state.
+    pub(super) fn filter_of(&mut self, chain: &'static Chain) -> Result<Filter, Problem> {
+        self.filter_without(chain, "")
+    }
+
+    /// The same, without the parameter of this name.
+    pub(super) fn filter_without(
+        &mut self,
+        chain: &'static Chain,
+        missing: &str,
+    ) -> Result<Filter, Problem> {
+        let mut filter = Filter::all(chain);
+        for parameter in Filter::parameters_of(chain).filter(|parameter| parameter.name != missing)
+        {
+            if let Some(text) = self.take::<String>(parameter.name)? {
+                filter.add(parameter, &text).map_err(|rule| unreadable(parameter.name, rule))?;
+            }
+        }
+        Ok(filter)
+    }
+
+    /// A filter for each of these chains, which must have what the parameters are about.
+    pub(super) fn filters_of(&mut self, chains: &[&'static Chain]) -> Result<Vec<Filter>, Problem> {
+        let mut filters: Vec<_> = chains.iter().map(|chain| Filter::all(chain)).collect();
+        for parameter in &PARAMETERS {
+            if let Some(text) = self.take::<String>(parameter.name)? {
+                for filter in &mut filters {
+                    filter
+                        .add(parameter, &text)
+                        .map_err(|rule| unreadable(parameter.name, rule))?;
+                }
+            }
+        }
+        Ok(filters)
+    }
+
+    /// `order`, where it is given.
+    pub(super) fn order(&mut self) -> Result<Option<Order>, Problem> {
+        self.take::<Order>(ORDER)
     }
 
     /// Fails where a parameter is given that nobody took.
@@ -157,6 +261,12 @@ pub(super) struct PageOf {
 }
 
 impl PageOf {
+    /// The same page in this order.
+    pub(super) fn in_order(mut self, order: Order) -> Self {
+        self.range.order = order;
+        self
+    }
+
     /// What to read: the list goes on behind the last item of the page before.
     pub(super) fn range(&self) -> PageRange {
         self.range
@@ -234,7 +344,7 @@ mod tests {
     #[test]
     fn a_page_links_to_the_next_and_the_last_to_none() {
         let first = page("colour=dark%20red&limit=2").unwrap();
-        assert_eq!(first.range(), PageRange { before: None, limit: 2 });
+        assert_eq!(first.range(), PageRange { after: None, order: Order::Descending, limit: 2 });
         let slice = |items: &[i64], has_more| Slice { items: items.to_vec(), has_more };
         let made = first.make(slice(&[9, 8], true), |place| *place);
         assert_eq!(made.items, [9, 8]);
@@ -243,12 +353,21 @@ mod tests {
         let next = format!("colour=dark%20red&limit=2&cursor={cursor}");
         assert_eq!(link, format!("</v1/things?{next}>; rel=\"next\""));
         let next = page(&next).unwrap();
-        assert_eq!(next.range().before, Some(8));
+        assert_eq!(next.range().after, Some(8));
         let made = next.make(slice(&[7], false), |place| *place);
         assert_eq!((made.next_cursor.clone(), made.address.matches("cursor").count()), (None, 0));
         assert!(!made.into_response().headers().contains_key("link"));
         let link = page("").unwrap().make(slice(&[7], true), |place| *place).into_response();
         assert!(link.headers()["link"].to_str().unwrap().starts_with("</v1/things?cursor="));
+    }
+
+    #[test]
+    fn every_filter_is_described() {
+        let described = <FilterParameters as utoipa::IntoParams>::into_params(|| None);
+        let described: Vec<_> = described.into_iter().map(|parameter| parameter.name).collect();
+        let names: Vec<_> =
+            crate::query::PARAMETERS.iter().map(|parameter| parameter.name).collect();
+        assert_eq!(described, names);
     }
 
     #[test]

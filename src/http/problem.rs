@@ -167,6 +167,12 @@ impl Problem {
         }
     }
 
+    /// Whether not one row is to blame but the ledger, or its database: other rows fare the same.
+    pub(super) fn is_of_everything(&self) -> bool {
+        let is = |code: Code| self.code == code.name();
+        is(Code::Unavailable) || is(Code::Internal) || is(Code::Lockdown)
+    }
+
     /// With another status than the code's own.
     #[must_use]
     pub fn with_status(mut self, status: StatusCode) -> Self {

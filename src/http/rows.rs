@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::auth::Authorized;
 use super::deadline::Started;
-use super::page::{NoParameters, Page, PageParameters, Parameters};
+use super::page::{FilterParameters, NoParameters, Page, PageParameters, Parameters};
 use super::problem::{Code, Problem, RefusedParameter, RefusedUnderV1};
 use super::webhook::{code_of, not_recorded};
 use super::{Service, bodies};
@@ -21,6 +21,7 @@ use crate::chains::{ai_debates, order_events, order_execution};
 use crate::keys::Caller;
 use crate::keys::scope::{Ingest, Read};
 use crate::rows::{read_row, violation};
+use crate::sink::Recorded;
 use crate::store::rows::{find_row, list_rows};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -34,6 +35,13 @@ pub(super) struct RowAnswer {
     status: &'static str,
     /// Where the row stands in the ledger.
     receipt: Receipt,
+}
+
+impl From<Recorded> for RowAnswer {
+    fn from(recorded: Recorded) -> Self {
+        let status = if recorded.is_duplicate { "duplicate" } else { "recorded" };
+        Self { status, receipt: recorded.receipt }
+    }
 }
 
 /// A row with its receipt.
@@ -91,7 +99,7 @@ macro_rules! routes_of {
 
         #[doc = $rows]
         #[utoipa::path(get, path = $path, tag = "rows",
-            params(PageParameters),
+            params(FilterParameters, PageParameters),
             responses(
                 (status = 200, description = "A page; `Link` leads to the next.", body = Page<Object>),
                 RefusedParameter, RefusedUnderV1),
@@ -208,12 +216,12 @@ fn refused(error: &AppendError) -> Problem {
     }
 }
 
-fn chain_of(name: &str) -> Result<&'static Chain, Problem> {
+pub(super) fn chain_of(name: &str) -> Result<&'static Chain, Problem> {
     let found = IN_LEDGER.into_iter().find(|chain| chain.name == name);
     found.ok_or_else(|| Problem::new(Code::NotFound, "there is no such chain"))
 }
 
-fn no_such_row() -> Problem {
+pub(super) fn no_such_row() -> Problem {
     Problem::new(Code::NotFound, "there is no such row")
 }
 
@@ -221,7 +229,7 @@ fn no_such_row() -> Problem {
 #[utoipa::path(get, path = "/v1/{chain}", tag = "rows",
     params(
         ("chain" = String, Path, description = "A chain's name, for example `signals`."),
-        PageParameters),
+        FilterParameters, PageParameters),
     responses(
         (status = 200, description = "A page; `Link` leads to the next.", body = Page<Object>),
         (status = 404, description = "No such chain (NTF-001).",
@@ -238,14 +246,16 @@ pub(super) async fn list(
     page(&service, chain_of(&chain)?, parameters).await
 }
 
-async fn page(
+pub(super) async fn page(
     service: &Service,
     chain: &'static Chain,
     mut parameters: Parameters,
 ) -> Result<Page<Box<RawValue>>, Problem> {
-    let page = parameters.page_of(chain.name)?;
+    let filter = parameters.filter_of(chain)?;
+    let order = parameters.order()?.unwrap_or_default();
+    let page = parameters.page_of(chain.name)?.in_order(order);
     parameters.finish()?;
-    let rows = list_rows(&service.reads, chain, page.range()).await?;
+    let rows = list_rows(&service.reads, &filter, page.range()).await?;
     Ok(page.make(rows, crate::store::rows::StoredRow::id).map(|row| row.to_json()))
 }
 

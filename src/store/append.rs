@@ -328,13 +328,16 @@ impl Ledger {
         for ((chain, encoder), head) in self.copies.iter_mut().zip(&mut self.heads) {
             let Some(head) = head else { continue };
             for (at, row) in rows.iter().enumerate() {
-                let appended = matches!(plan[at], Decision::Append);
+                let appended = matches!(plan[at], Decision::Append(_));
                 if !appended || !std::ptr::eq(row.chain, *chain) {
                     continue;
                 }
                 let prev_hash = head.row_hash;
                 head.id = RowId(head.id.0 + 1);
-                let mut values = row.values.clone();
+                let mut values: Vec<_> = row.values.iter().map(Value::borrowed).collect();
+                if let Decision::Append(Some(repeated)) = &plan[at] {
+                    repeated.fill(&mut values);
+                }
                 if let [id, .., created_at] = values.as_mut_slice() {
                     *id = Value::Integer(head.id.0);
                     *created_at = Value::Timestamp(head.created_at.timestamp_micros());

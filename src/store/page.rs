@@ -6,16 +6,19 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::pool::Pool;
 use super::{InStatement, StoreError};
+use crate::query::Order;
 
 /// What the rows of a page hold, in bytes: the first row that goes beyond this is the last one.
 /// As JSON it is more, where quotes are escaped.
 pub(super) const PAGE_BYTES: usize = 8 << 20;
 
-/// Which part of a list is asked for; the newest comes first.
+/// Which part of a list is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageRange {
-    /// Only ids below this one.
-    pub before: Option<i64>,
+    /// Only what comes after the item of this id.
+    pub after: Option<i64>,
+    /// In which order of ids.
+    pub order: Order,
     /// So many items at most.
     pub limit: u32,
 }
@@ -33,8 +36,8 @@ pub struct Slice<T> {
 pub(super) struct List<'a> {
     /// The function whose statement it is.
     pub(super) name: &'static str,
-    /// What the items have in common, then ` WHERE …` on `$1`, the id below which the page starts.
-    /// Among the columns is `size`, the bytes of what has no bound.
+    /// What the items have in common, with ` WHERE …` at its end. Among the columns is `size`, the
+    /// bytes of what has no bound.
     pub(super) select: &'a str,
     /// The column with the id.
     pub(super) id: &'static str,
@@ -49,19 +52,27 @@ impl List<'_> {
     ) -> Result<Slice<T>, StoreError> {
         let Self { name, select, id } = self;
         // The sum runs over lengths alone, which stand beside what is stored out of line.
+        let (direction, comparison) = match range.order {
+            Order::Ascending => ("ASC", '>'),
+            Order::Descending => ("DESC", '<'),
+        };
+        let after = match range.after {
+            Some(after) => format!("AND {id} {comparison} {after}"),
+            None => String::new(),
+        };
+        let (limit, one_more) = (range.limit, i64::from(range.limit) + 1);
         let statement = format!(
             "/* {name} */
              SELECT * FROM (
                  SELECT listed.*,
-                        pg_catalog.lead(true) OVER newest_first IS NOT NULL AS has_more,
-                        pg_catalog.sum(size) OVER newest_first - size AS bytes_before
-                 FROM ({select} ORDER BY {id} DESC LIMIT $2::bigint + 1) AS listed
-                 WINDOW newest_first AS (ORDER BY {id} DESC ROWS UNBOUNDED PRECEDING)) AS page
-             WHERE bytes_before < {PAGE_BYTES} ORDER BY {id} DESC LIMIT $2"
+                        pg_catalog.lead(true) OVER in_order IS NOT NULL AS has_more,
+                        pg_catalog.sum(size) OVER in_order - size AS bytes_before
+                 FROM ({select} {after} ORDER BY {id} {direction} LIMIT {one_more}) AS listed
+                 WINDOW in_order AS (ORDER BY {id} {direction} ROWS UNBOUNDED PRECEDING)) AS page
+             WHERE bytes_before < {PAGE_BYTES} ORDER BY {id} {direction} LIMIT {limit}"
         );
         let found = sqlx::query(AssertSqlSafe(statement))
-            .bind(range.before.unwrap_or(i64::MAX))
-            .bind(i64::from(range.limit))
+            .persistent(false)
             .fetch_all(pool.get())
             .await
             .in_statement(name)?;

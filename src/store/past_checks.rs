@@ -13,7 +13,7 @@ pub async fn past_checks(pool: &Pool, range: PageRange) -> Result<Slice<StoredCh
     let limit = usize::try_from(range.limit).unwrap_or(usize::MAX);
     let mut items: Vec<StoredCheck> = Vec::new();
     let mut bytes = 0;
-    let mut before = range.before;
+    let mut before = range.after;
     loop {
         let step = STEP.min(limit - items.len());
         // One more shows whether there is another.

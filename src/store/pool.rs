@@ -5,7 +5,9 @@ use std::time::Duration;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{Connection, Executor};
 
-use super::Database;
+use super::filter::{IdRange, id_range};
+use super::{Database, InStatement, StoreError};
+use crate::query::Filter;
 
 /// How long a request waits for a connection.
 const ACQUIRE_WITHIN: Duration = Duration::from_secs(2);
@@ -45,6 +47,12 @@ impl Pool {
                 })
             });
         Self { pool: options.connect_lazy_with(database.options.clone()) }
+    }
+
+    /// The ids of a filter's rows, as far as its bounds of ids and times tell.
+    pub(super) async fn id_range(&self, filter: &Filter) -> Result<IdRange, StoreError> {
+        let mut connection = self.pool.acquire().await.in_statement("id_range")?;
+        id_range(&mut connection, filter).await
     }
 
     pub(super) fn get(&self) -> &PgPool {

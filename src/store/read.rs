@@ -1,16 +1,19 @@
 //! Reading whole chains and the log, in constant memory, from one consistent snapshot.
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
-use ledger_verifier::chain::{Chain, ColumnType};
+use ledger_verifier::chain::{Chain, Column, ColumnType};
 use ledger_verifier::check::StoredRow;
-use ledger_verifier::{LogEntry, RowId, Value};
+use ledger_verifier::{LeafIndex, LogEntry, RowId, Value};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Row};
 use tokio::sync::mpsc;
 
 use super::copy::{CopyDecoder, CopyFormatError, copy_columns, decode};
+use super::filter::{condition, id_range};
 use super::lockdown::acknowledged_findings;
+use super::rows::columns_in_order;
 use super::{Database, InStatement, StoreError};
+use crate::query::Filter;
 
 /// A state of the database that several connections read at once.
 #[derive(Debug)]
@@ -20,12 +23,47 @@ pub struct Snapshot {
     id: String,
 }
 
-/// Chain, column, chain that it names, and that one's column.
-const REFERENCES: [(&str, &str, &str, &str); 3] = [
-    ("ai_debates", "correlation_id", "signals", "correlation_id"),
-    ("order_execution", "correlation_id", "signals", "correlation_id"),
-    ("order_events", "order_execution_id", "order_execution", "id"),
+/// What rows `t` of a chain name by a column.
+struct Reference {
+    chain: &'static str,
+    column: &'static str,
+    /// The chain of the row `o` that is named, and by what it is that one.
+    target: &'static str,
+    is_named: &'static str,
+    /// Which rows name one.
+    names_one: &'static str,
+}
+
+const REFERENCES: [Reference; 5] = [
+    of_signal("ai_debates"),
+    of_signal("order_execution"),
+    Reference {
+        chain: "order_events",
+        column: "order_execution_id",
+        target: "order_execution",
+        is_named: "o.id = t.order_execution_id",
+        names_one: "t.order_execution_id IS NOT NULL",
+    },
+    of_signal("signal_audit_ledger"),
+    Reference {
+        chain: "signal_audit_ledger",
+        column: "signal_id",
+        target: "signal_audit_ledger",
+        is_named: "o.signal_id = t.signal_id AND o.source_module = t.source_module
+                   AND o.record_type::text = 'SIGNAL'",
+        names_one: "t.record_type::text = 'OUTCOME'",
+    },
 ];
+
+const fn of_signal(chain: &'static str) -> Reference {
+    Reference {
+        chain,
+        column: "correlation_id",
+        target: "signals",
+        is_named: "o.correlation_id = t.correlation_id",
+        names_one: "t.correlation_id IS NOT NULL",
+    }
+}
 
 /// The right to run a check, held while this lives; one run at a time.
 #[derive(Debug)]
@@ -157,6 +195,9 @@ impl Snapshot {
     ) -> Result<(), StoreError> {
         const STATEMENT: &str = "find_changed_documents";
         for column in chain.columns.iter().filter(|column| column.ty == ColumnType::Document) {
+            if !self.may_have_changed(chain, column).await? {
+                continue;
+            }
             let mut connection = self.reader().await?;
             let query = format!(
                 "/* find_changed_documents */
@@ -177,6 +218,30 @@ impl Snapshot {
         Ok(())
     }
 
+    /// Whether any of a column's documents does not equal its text, or has one that is no JSON any more. To
+    /// find out which takes twice as long, since each of those errors has to be caught.
+    async fn may_have_changed(
+        &self,
+        chain: &'static Chain,
+        column: &Column,
+    ) -> Result<bool, StoreError> {
+        let query = format!(
+            "/* may_have_changed */ SELECT EXISTS (
+                 SELECT FROM public.{} AS t WHERE t.{}::text IS DISTINCT FROM t.{}::jsonb::text)",
+            chain.name,
+            column.name,
+            column.stored_name()
+        );
+        let found = sqlx::query_scalar(AssertSqlSafe(query))
+            .fetch_one(&mut self.reader().await?)
+            .await
+            .in_statement("may_have_changed");
+        match found {
+            Err(error) if error.is_fault_of_a_row() => Ok(true),
+            found => found,
+        }
+    }
+
     /// Runs `found` on each row that names one that is not there, with the column, its value, and the
     /// chain that it names.
     pub async fn find_orphans(
@@ -185,24 +250,81 @@ impl Snapshot {
         mut found: impl FnMut(RowId, &'static str, &str, &'static str) + Send,
     ) -> Result<(), StoreError> {
         const STATEMENT: &str = "find_orphans";
-        let Some((_, column, target, key)) = REFERENCES.iter().find(|(of, ..)| *of == chain.name)
-        else {
-            return Ok(());
-        };
-        let mut connection = self.reader().await?;
-        let query = format!(
-            "/* find_orphans */ SELECT coalesce(t.id, 0), t.{column}::text FROM public.{} AS t
-             WHERE t.{column} IS NOT NULL
-               AND NOT EXISTS (SELECT FROM public.{target} AS o WHERE o.{key} = t.{column})
-             ORDER BY t.id",
-            chain.name
-        );
-        let mut rows =
-            sqlx::query_as::<_, (i64, String)>(AssertSqlSafe(query)).fetch(&mut connection);
-        while let Some((id, value)) = rows.try_next().await.in_statement(STATEMENT)? {
-            found(RowId(id), column, &value, target);
+        for reference in REFERENCES.iter().filter(|reference| reference.chain == chain.name) {
+            let Reference { chain, column, target, is_named, names_one } = reference;
+            let mut connection = self.reader().await?;
+            let query = format!(
+                "/* find_orphans */ SELECT coalesce(t.id, 0), t.{column}::text FROM public.{chain} AS t
+                 WHERE {names_one}
+                   AND NOT EXISTS (SELECT FROM public.{target} AS o WHERE {is_named})
+                 ORDER BY t.id"
+            );
+            let mut rows =
+                sqlx::query_as::<_, (i64, String)>(AssertSqlSafe(query)).fetch(&mut connection);
+            while let Some((id, value)) = rows.try_next().await.in_statement(STATEMENT)? {
+                found(RowId(id), column, &value, target);
+            }
         }
         Ok(())
+    }
+
+    /// How many rows meet the filter.
+    pub async fn count(&self, filter: &Filter) -> Result<i64, StoreError> {
+        let mut connection = self.reader().await?;
+        let ids = id_range(&mut connection, filter).await?;
+        let query = format!(
+            "/* count */ SELECT pg_catalog.count(*) FROM public.{} AS t WHERE {}",
+            filter.chain.name,
+            condition(filter, ids)
+        );
+        let count = sqlx::query_scalar(AssertSqlSafe(query)).persistent(false);
+        count.fetch_one(&mut connection).await.in_statement("count")
+    }
+
+    /// Reads the filter's rows from this leaf on, in the order of their ids, and sends what `map` makes
+    /// of them in pieces. Ends early, without error, where nobody receives any more.
+    pub async fn read_rows<T: Send>(
+        &self,
+        filter: &Filter,
+        from_leaf: i64,
+        to: mpsc::Sender<Piece<T>>,
+        mut map: impl FnMut(&StoredRow<'_>, Option<LeafIndex>) -> T + Send,
+    ) -> Result<(), StoreError> {
+        let chain = filter.chain;
+        let mut connection = self.reader().await?;
+        let mut ids = id_range(&mut connection, filter).await?;
+        if from_leaf > 0 {
+            ids.from = ids.from.max(first_id_from_leaf(&mut connection, chain, from_leaf).await?);
+        }
+        let query = format!(
+            "/* read_rows */ COPY (
+                 SELECT {columns}, t.prev_hash, t.row_hash, l.leaf_index
+                 FROM public.{chain} AS t
+                 LEFT JOIN public.ledger_log AS l ON l.chain = '{chain}' AND l.id = t.id
+                 WHERE {condition} ORDER BY t.id
+             ) TO STDOUT (FORMAT binary)",
+            columns = columns_in_order(chain),
+            chain = chain.name,
+            condition = condition(filter, ids)
+        );
+        copy_out("read_rows", connection, &query, to, |fields| {
+            let [columns @ .., prev_hash, row_hash, leaf_index] = fields else {
+                return Err(CopyFormatError("a row without columns"));
+            };
+            let pairs = chain.columns.iter().zip(columns);
+            let values: Vec<_> = pairs.map(|(column, field)| decode(column.ty, *field)).collect();
+            let leaf_index = match decode(ColumnType::BigInt, *leaf_index) {
+                Value::Integer(leaf) => u64::try_from(leaf).ok().map(LeafIndex),
+                _ => None,
+            };
+            let row = StoredRow {
+                values: &values,
+                prev_hash: prev_hash.unwrap_or_default(),
+                row_hash: row_hash.unwrap_or_default(),
+            };
+            Ok(map(&row, leaf_index))
+        })
+        .await
     }
 
     /// Leaves in the log. On a connection of its own, as everything that may fail: the snapshot
@@ -225,6 +347,28 @@ impl Snapshot {
     pub async fn close(self) {
         let _ = self.connection.close().await;
     }
+}
+
+/// The chain's first id that has this leaf or a later one; one past the last, where none has.
+async fn first_id_from_leaf(
+    connection: &mut PgConnection,
+    chain: &Chain,
+    leaf: i64,
+) -> Result<i64, StoreError> {
+    let id: Option<i64> = sqlx::query_scalar(
+        "/* first_id_from_leaf */
+         SELECT coalesce(
+             (SELECT l.id FROM public.ledger_log AS l WHERE l.leaf_index >= $2 AND l.chain = $1
+              ORDER BY l.leaf_index LIMIT 1),
+             (SELECT l.id + 1 FROM public.ledger_log AS l WHERE l.chain = $1
+              ORDER BY l.id DESC LIMIT 1))",
+    )
+    .bind(chain.name)
+    .bind(leaf)
+    .fetch_one(connection)
+    .await
+    .in_statement("first_id_from_leaf")?;
+    Ok(id.unwrap_or(1))
 }
 
 /// Runs a COPY … TO STDOUT and sends what `map` makes of its rows, in the pieces in which they

@@ -8,11 +8,13 @@ use serde_json::{Value as Json, json};
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row, ValueRef};
 
-use super::copy::{copy_columns, decode};
+use super::copy::decode;
+use super::filter::condition;
 use super::page::{List, PageRange, Slice, size_of};
 use super::pool::Pool;
 use super::{InStatement, StoreError};
 use crate::chains::rfc3339;
+use crate::query::Filter;
 
 /// A row as it was read.
 #[derive(Debug)]
@@ -84,17 +86,20 @@ pub async fn find_row(
     Ok(found.into_iter().next())
 }
 
-/// Rows of a chain, the newest first.
+/// Rows that meet a filter.
 pub async fn list_rows(
     pool: &Pool,
-    chain: &'static Chain,
+    filter: &Filter,
     range: PageRange,
 ) -> Result<Slice<StoredRow>, StoreError> {
+    let chain = filter.chain;
+    let ids = pool.id_range(filter).await?;
     let select = format!(
-        "SELECT {columns}, {size} AS size FROM public.{name} AS t WHERE t.id < $1",
+        "SELECT {columns}, {size} AS size FROM public.{name} AS t WHERE {condition}",
         columns = columns(chain),
         size = size(chain),
         name = chain.name,
+        condition = condition(filter, ids),
     );
     let list = List { name: "list_rows", select: &select, id: "id" };
     list.read(pool, range, |row| read(chain, row)).await
@@ -123,9 +128,15 @@ pub(super) async fn select<'c>(
 
 /// What [`read`] reads of a row `t`.
 fn columns(chain: &Chain) -> String {
+    let hashes = "t.prev_hash, t.row_hash";
+    format!("{}, {hashes}, {} AS leaf_index", columns_in_order(chain), leaf_index(chain))
+}
+
+/// What [`values`] reads of a row `t`; nothing may stand before it.
+pub(super) fn columns_in_order(chain: &Chain) -> String {
     let columns: Vec<_> =
-        copy_columns(chain).split(", ").map(|column| format!("t.{column}")).collect();
-    format!("{}, {} AS leaf_index", columns.join(", "), leaf_index(chain))
+        chain.columns.iter().map(|column| format!("t.{}", column.stored_name())).collect();
+    columns.join(", ")
 }
 
 /// The place in the log of a row `t`.
@@ -146,8 +157,12 @@ pub(super) fn size(chain: &Chain) -> String {
     size_of(names.iter().map(String::as_str))
 }
 
-fn read(chain: &'static Chain, row: &PgRow) -> Result<StoredRow, sqlx::Error> {
-    let values = chain
+/// The values of a row's columns, of a prepared statement's answer.
+pub(super) fn values(
+    chain: &'static Chain,
+    row: &PgRow,
+) -> Result<Vec<Value<'static>>, sqlx::Error> {
+    chain
         .columns
         .iter()
         .enumerate()
@@ -161,7 +176,11 @@ fn read(chain: &'static Chain, row: &PgRow) -> Result<StoredRow, sqlx::Error> {
             };
             Ok(decode(column.ty, field).into_owned())
         })
-        .collect::<Result<_, sqlx::Error>>()?;
+        .collect()
+}
+
+fn read(chain: &'static Chain, row: &PgRow) -> Result<StoredRow, sqlx::Error> {
+    let values = values(chain, row)?;
     let leaf_index: Option<i64> = row.try_get("leaf_index")?;
     // NULL only where somebody tampered, which is no reason not to show the row.
     let hash = |column: &str| row.try_get(column).map(Option::<String>::unwrap_or_default);

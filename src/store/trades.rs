@@ -168,7 +168,7 @@ pub struct KillSwitchEvent {
 }
 
 /// A column of a time as the ledger spells it.
-fn time(column: &str) -> String {
+pub(super) fn time(column: &str) -> String {
     format!(
         "pg_catalog.to_char(pg_catalog.timezone('UTC', {column}),
                             'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS {column}"
@@ -207,7 +207,7 @@ fn trade_columns() -> String {
 /// Trades, those of the newest signals first.
 pub async fn list_trades(pool: &Pool, range: PageRange) -> Result<Slice<Trade>, StoreError> {
     let select = format!(
-        "SELECT {columns}, {size} AS size FROM public.vw_trade_audit_full WHERE signal_row_id < $1",
+        "SELECT {columns}, {size} AS size FROM public.vw_trade_audit_full WHERE true",
         columns = trade_columns(),
         size = size_of([
             "raw_payload_text",
@@ -248,7 +248,7 @@ pub async fn list_kill_switch_events(
                 exchange_error_code, recorded_by, row_hash::text, order_id, order_type, symbol,
                 side, quantity::text, price::text, exchange_order_id, order_status_recorded,
                 correlation_id, signal_id, signal_row_id, {size} AS size
-         FROM public.vw_kill_switch_events WHERE id < $1",
+         FROM public.vw_kill_switch_events WHERE true",
         created_at = time("created_at"),
         size = size_of(["positions_closed_text", "rejection_reason"]),
     );

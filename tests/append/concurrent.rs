@@ -25,7 +25,7 @@ async fn append_one_of_each(appender: &Appender, n: u32) -> Vec<Receipt> {
 }
 
 /// Rows that [`append_one_of_each`] appends.
-const OF_EACH: u32 = 6;
+const OF_EACH: u32 = 7;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixty_four_clients_share_one_writer() {

@@ -154,8 +154,10 @@ pub(crate) async fn tables(connection: &mut PgConnection) -> Vec<Table> {
 async fn next_row(connection: &mut PgConnection, chain: &str) -> Vec<(String, String)> {
     let columns = sqlx::query(AssertSqlSafe(format!(
         "SELECT a.attname::text AS name, a.atttypid::regtype::text AS type,
+                -- Where an expression is part of the key, a new first column makes a new key.
                 EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = a.attrelid AND i.indisunique
-                    AND i.indexprs IS NULL AND a.attnum = ANY (i.indkey)) AS is_unique
+                    AND (i.indkey[0] = a.attnum
+                         OR i.indexprs IS NULL AND a.attnum = ANY (i.indkey))) AS is_unique
          FROM pg_proc AS p
          CROSS JOIN unnest(p.proargnames) WITH ORDINALITY AS argument (name, place)
          JOIN pg_attribute AS a ON a.attname = argument.name

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use audit_ledger::chains::quarantined_deliveries::NewQuarantinedDelivery;
 use audit_ledger::chains::security_events::{EventType, NewSecurityEvent};
+use audit_ledger::chains::signal_audit_ledger::{Direction, ProducedSignal, Record};
 use audit_ledger::chains::signals::{NewSignal, Side};
 use audit_ledger::chains::{
     ClientChain, IN_LEDGER, Identity, NewRow, ai_debates, order_events, order_execution,
@@ -147,6 +148,24 @@ pub(crate) fn kill_switch(n: u32, order: Option<i64>) -> NewRow {
     )
 }
 
+/// The `n`th signal of a producer, as it is handed to a sink.
+pub(crate) fn produced(n: u32) -> ProducedSignal {
+    let direction = if n.is_multiple_of(2) { Direction::Long } else { Direction::Short };
+    ProducedSignal {
+        signal_type: Some("crossover".to_owned()),
+        conviction: 825_000 - i128::from(n % 1_000),
+        confidence: Some(9_100),
+        price: Some(1_891_200_000_000 + i128::from(n)),
+        payload_json: format!(r#"{{"fast":8,"slow":21,"price":{n}.5,"quantity":0.125,"n":{n}}}"#),
+        ..ProducedSignal::new("ema", &format!("ema-{n}"), "AAPL", direction, Clock::system().now())
+    }
+}
+
+/// The `n`th record of a producer: a signal.
+pub(crate) fn record(n: u32) -> NewRow {
+    Record::Signal(produced(n)).new_row("ema", Clock::system().now()).expect("an honest row")
+}
+
 /// The `n`th row of every chain, in the order of the chains, to be appended one after the other:
 /// a debate and an order of the signal, and an event of the order with the id `n`.
 pub(crate) fn one_of_each(n: u32) -> [NewRow; IN_LEDGER.len()] {
@@ -157,6 +176,7 @@ pub(crate) fn one_of_each(n: u32) -> [NewRow; IN_LEDGER.len()] {
         debate(n, correlation_id),
         order(n, correlation_id),
         order_event(n, n.into()),
+        record(n),
         event(n).into(),
         delivery(n).into(),
     ]

@@ -2,6 +2,7 @@
 //! PostgreSQL, and a last step that verifies everything in it with `ledger-verifier` only.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub(crate) mod bodies;
 pub(crate) mod builders;
 pub(crate) mod dump;
 pub(crate) mod random;

@@ -27,6 +27,7 @@ fn assignment(table: &str) -> &'static str {
         "ai_debates" => "confidence_score = 1",
         "order_execution" => "status = 'FILLED'",
         "order_events" => "event_type = 'EXPIRED'",
+        "signal_audit_ledger" => "conviction = 100",
         "idempotency_keys" => "request_sha256 = sha256('')",
         "lockdowns" => "reason = 'none'",
         "acknowledged_findings" => "finding_id = repeat('1', 64)",
@@ -261,8 +262,8 @@ async fn every_guard_fires_always() {
           AND NOT tgisinternal AND tgenabled = 'A'"
         .replace("TABLES", &TABLES.join(","));
     // Two guards for each table and two more for each chain; one more for the log, idempotency
-    // keys, acknowledged findings and recorded refusals, and three for lockdowns.
-    let guards = TABLES.len() * 2 + CHAINS * 2 + 4 + 3;
+    // keys, acknowledged findings, recorded refusals and producers' outcomes, and three for lockdowns.
+    let guards = TABLES.len() * 2 + CHAINS * 2 + 5 + 3;
     assert_eq!(fetch::<i64>(&mut superuser, &sql).await, i64::try_from(guards).unwrap());
     let others = sql.replace("= 'A'", "<> 'A'");
     assert_eq!(fetch::<i64>(&mut superuser, &others).await, 0);

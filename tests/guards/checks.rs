@@ -284,7 +284,8 @@ async fn what_breaks_off_is_unfinished_and_not_tampered() {
         assert_eq!(report.verdict(), Verdict::Unfinished, "{broken}");
         for chain in &report.chains {
             // Of what names a signal nobody can tell whether that is there.
-            let names_signals = ["ai_debates", "order_execution"].contains(&chain.chain);
+            let naming = ["ai_debates", "order_execution", "signal_audit_ledger"];
+            let names_signals = naming.contains(&chain.chain);
             let is_broken = chain.chain == broken || (broken == "signals" && names_signals);
             assert_eq!(chain.error.is_some(), is_broken, "{chain:?}");
             assert_eq!(chain.valid(), (!is_broken).then_some(true), "{chain:?}");

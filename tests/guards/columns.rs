@@ -4,7 +4,8 @@
 use audit_ledger::chains::IN_LEDGER;
 use audit_ledger::integrity::verify::Verdict;
 use ledger_verifier::chain::{
-    AI_DEBATES, ORDER_EVENTS, ORDER_EXECUTION, QUARANTINED_DELIVERIES, SECURITY_EVENTS, SIGNALS,
+    AI_DEBATES, ORDER_EVENTS, ORDER_EXECUTION, QUARANTINED_DELIVERIES, SECURITY_EVENTS,
+    SIGNAL_AUDIT_LEDGER, SIGNALS,
 };
 use ledger_verifier::{Chain, ColumnType};
 use sqlx::postgres::PgConnection;
@@ -208,6 +209,11 @@ async fn every_column_of_order_events() {
 }
 
 #[tokio::test]
+async fn every_column_of_signal_audit_ledger() {
+    assert_every_column_is_covered(&SIGNAL_AUDIT_LEDGER).await;
+}
+
+#[tokio::test]
 async fn every_column_of_security_events() {
     assert_every_column_is_covered(&SECURITY_EVENTS).await;
 }
@@ -315,14 +321,16 @@ async fn every_document_beside_its_text() {
 }
 
 /// The third signal's leaf, by its place in [`ledger_with`].
-const LEAF: i64 = 12;
+fn leaf() -> i64 {
+    (MIDDLE - 1) * i64::try_from(CHAINS).unwrap()
+}
 
 #[tokio::test]
 async fn every_column_of_the_log() {
     let mut unguarded = Unguarded::new(false).await;
     let signals = &SIGNALS;
     let update =
-        |set: &str| format!("UPDATE public.ledger_log SET {set} WHERE leaf_index = {LEAF}");
+        |set: &str| format!("UPDATE public.ledger_log SET {set} WHERE leaf_index = {}", leaf());
     let of_log = |id: i64, kind| ("ledger_log".to_owned(), Some(id), kind);
     let mismatch = spelt(signals, MIDDLE, "log_mismatch");
     let in_sql = Some((MIDDLE, "log_mismatch"));
@@ -367,7 +375,7 @@ async fn positions_in_the_log_that_mislead_a_check_are_found_too() {
         "leaf_index = leaf_index + 1",
         "leaf_index = leaf_index - 1",
     ] {
-        let sql = format!("UPDATE public.ledger_log SET {set} WHERE leaf_index = {LEAF}");
+        let sql = format!("UPDATE public.ledger_log SET {set} WHERE leaf_index = {}", leaf());
         run(&mut unguarded.superuser, &sql).await;
         let report = check(&unguarded.ledger).await;
         assert_eq!(report.verdict(), Verdict::Tampered, "{set}");

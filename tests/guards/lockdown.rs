@@ -91,6 +91,10 @@ pub(crate) fn append(chain: &Chain) -> String {
              'quantity', 1, 'status', 'PENDING'"
         }
         "order_events" => "'order_execution_id', 1, 'event_type', 'EXPIRED'",
+        "signal_audit_ledger" => {
+            "'signal_id', gen_random_uuid(), 'source_module', 'ema', 'ticker', 'X',
+             'direction', 'LONG', 'conviction', 1, 'timestamp', '2026-01-02T03:04:05Z'"
+        }
         "security_events" => "'event_type', 'PLAIN', 'actor', 'psql', 'details_text', '{}'",
         _ => {
             "'source', 'psql', 'reason', 'lockdown', 'body', gen_random_uuid()::text,

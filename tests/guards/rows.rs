@@ -59,6 +59,7 @@ fn change(chain: &Chain, condition: &str) -> String {
         "ai_debates" => "elapsed_ms = elapsed_ms + 1",
         "order_execution" => "quantity = quantity + 1",
         "order_events" => "exchange_error_code = 'none'",
+        "signal_audit_ledger" => "acted_upon = NOT acted_upon",
         "security_events" => "subject = 'something else'",
         _ => "body = body || '\\x20'",
     };
@@ -295,9 +296,12 @@ async fn a_history_rewritten_whole_or_cut_off_is_consistent_by_itself() {
         assert_eq!(findings(&check(&unguarded.ledger).await), []);
         unguarded.restore().await;
     }
-    let cut = "DELETE FROM public.ledger_log WHERE leaf_index = 29;
-               DELETE FROM public.quarantined_deliveries WHERE id = 5";
-    run(&mut unguarded.superuser, cut).await;
+    let cut = format!(
+        "DELETE FROM public.ledger_log WHERE leaf_index = {};
+         DELETE FROM public.quarantined_deliveries WHERE id = 5",
+        5 * CHAINS - 1
+    );
+    run(&mut unguarded.superuser, &cut).await;
     assert_eq!(findings(&check(&unguarded.ledger).await), []);
     unguarded.restore().await;
     unguarded.finish().await;

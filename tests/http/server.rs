@@ -141,6 +141,14 @@ impl Server {
         }
     }
 
+    /// The status of an answer whose body may have no end.
+    pub(crate) async fn status(&self, method: &str, path: &str, authorization: &str) -> u16 {
+        let url = format!("http://{}{path}", self.address);
+        let request = self.client.request(method.parse().unwrap(), url);
+        let answer = request.header("Authorization", authorization).send().await.unwrap();
+        answer.status().as_u16()
+    }
+
     pub(crate) async fn post(&self, path: &str, body: &[u8], headers: &[(&str, &str)]) -> Answer {
         self.request("POST", path, body, headers).await
     }

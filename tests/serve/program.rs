@@ -241,6 +241,27 @@ impl Program {
         Answer { status: answer.status().as_u16(), body: answer.json().await.unwrap() }
     }
 
+    /// An answer to be read piece by piece.
+    pub(crate) async fn stream(&self, path: &str, key: &str) -> reqwest::Response {
+        let request = reqwest::Client::new().get(format!("http://{}{path}", self.address));
+        let answer = request.bearer_auth(key.trim()).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+        answer
+    }
+
+    /// Posts nothing, with an API key.
+    pub(crate) async fn post_with_key(&self, path: &str, key: &str) -> Answer {
+        let request = reqwest::Client::new().post(format!("http://{}{path}", self.address));
+        let answer = request.bearer_auth(key.trim()).send().await.unwrap();
+        Answer { status: answer.status().as_u16(), body: answer.json().await.unwrap() }
+    }
+
+    /// Sets a variable for the next start.
+    pub(crate) fn set(&mut self, name: &'static str, value: &str) {
+        self.variables.retain(|(known, _)| *known != name);
+        self.variables.push((name, value.to_owned()));
+    }
+
     pub(crate) fn sender(&self) -> Sender {
         let secret = WebhookSecret::new(self.secret().into()).unwrap();
         let client = reqwest::Client::new();

@@ -88,7 +88,7 @@ async fn what_is_not_there_and_what_cannot_be_read_is_told() {
         "/v1/nonsense",
         "/v1/Signals",
         "/v1/ledger_log",
-        "/v1/signal_audit_ledger",
+        "/v1/signal_audit_ledger/1",
         "/v1/nonsense/1",
         "/v1/signals/2",
         "/v1/signals/0",

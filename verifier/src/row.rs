@@ -43,6 +43,23 @@ pub enum Value<'a> {
 }
 
 impl Value<'_> {
+    /// The same value, borrowing what it holds.
+    pub fn borrowed(&self) -> Value<'_> {
+        match self {
+            Self::Text(text) => Value::Text(Cow::Borrowed(text)),
+            Self::Document(text) => Value::Document(Cow::Borrowed(text)),
+            Self::Bytes(bytes) => Value::Bytes(Cow::Borrowed(bytes)),
+            Self::Null => Value::Null,
+            Self::Integer(number) => Value::Integer(*number),
+            Self::Boolean(flag) => Value::Boolean(*flag),
+            Self::Decimal(units) => Value::Decimal(*units),
+            Self::Uuid(bytes) => Value::Uuid(*bytes),
+            Self::Inet(address) => Value::Inet(*address),
+            Self::Timestamp(micros) => Value::Timestamp(*micros),
+            Self::Unhashable(why) => Value::Unhashable(why),
+        }
+    }
+
     /// The same value with its own copy of what it borrowed.
     pub fn into_owned(self) -> Value<'static> {
         match self {
@@ -208,6 +225,31 @@ pub fn write_json(
     }
     let leaf = leaf_index.map_or_else(|| "null".to_owned(), |leaf| leaf.to_string());
     out.extend_from_slice(format!(",\"leaf_index\":{leaf}}}").as_bytes());
+}
+
+/// Appends a value as plain text, as a table shows it: what a row's JSON has for it, without quotes and
+/// escapes. NULL is nothing at all.
+pub fn write_plain(column: &Column, value: &Value<'_>, out: &mut Vec<u8>) {
+    match value {
+        Value::Null => {}
+        Value::Text(text) | Value::Document(text) => out.extend_from_slice(text.as_bytes()),
+        Value::Bytes(bytes) => out.extend_from_slice(STANDARD.encode(bytes).as_bytes()),
+        value => {
+            let start = out.len();
+            match write_value(column, value, out) {
+                // Of these types, nothing between the quotes is escaped.
+                Ok(()) if out.get(start) == Some(&b'"') => {
+                    out.remove(start);
+                    out.pop();
+                }
+                Ok(()) => {}
+                Err(error) => {
+                    out.truncate(start);
+                    out.extend_from_slice(format!("unreadable: {error}").as_bytes());
+                }
+            }
+        }
+    }
 }
 
 fn write_value(column: &Column, value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), RowError> {

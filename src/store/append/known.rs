@@ -7,15 +7,18 @@
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use ledger_verifier::chain::{QUARANTINED_DELIVERIES, SIGNALS};
+use ledger_verifier::chain::{QUARANTINED_DELIVERIES, SIGNAL_AUDIT_LEDGER, SIGNALS};
+use ledger_verifier::row::write_json;
 use ledger_verifier::{Chain, LeafIndex, RowHash, RowId};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
 use super::super::copy::POSTGRES_EPOCH_MICROS;
+use super::super::rows::{columns_in_order, values};
 use super::super::{InStatement, StoreError};
-use super::plan::{Key, Stored, Waiting};
+use super::plan::{Key, Stored, Waiting, key};
+use crate::chains::signal_audit_ledger::{Repeated, content};
 use crate::chains::signals::SAME_BYTES;
 use crate::chains::{Existing, Identity, NewRow, Receipt, Target};
 
@@ -26,6 +29,10 @@ pub(super) struct Known {
     pub(super) stored: HashMap<Key, Stored>,
     /// Rows that others name and that are not there.
     pub(super) missing: HashSet<Target>,
+    /// Signals of producers, by producer and key, with what their outcomes repeat.
+    pub(super) signals: HashMap<(String, String), Repeated>,
+    /// Whether the batch has outcomes.
+    pub(super) has_outcomes: bool,
 }
 
 impl Known {
@@ -38,8 +45,127 @@ impl Known {
         stored.extend(find_deliveries(connection, rows).await?);
         stored.extend(find_waiting(connection, rows).await?);
         stored.extend(find_requests(connection, rows).await?);
-        Ok(Self { stored, missing: find_missing(connection, rows).await? })
+        let mut known = Self { stored, ..Self::default() };
+        known.find_records(connection, rows).await?;
+        known.missing = find_missing(connection, rows).await?;
+        Ok(known)
     }
+}
+
+impl Known {
+    /// What is there of producers' records: the signals of their keys, and the same outcomes.
+    async fn find_records(
+        &mut self,
+        connection: &mut PgConnection,
+        rows: &[&NewRow],
+    ) -> Result<(), StoreError> {
+        let (mut sources, mut ids) = (Vec::new(), Vec::new());
+        let mut outcomes = Vec::new();
+        for row in rows {
+            if let Identity::Record { source_module, signal_id, is_outcome, .. } = &row.identity {
+                sources.push(source_module.as_str());
+                ids.push(signal_id.as_str());
+                if *is_outcome {
+                    outcomes.push(*row);
+                }
+            }
+        }
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let statement = format!(
+            "/* find_records */
+             SELECT {columns}, t.prev_hash::text, t.row_hash::text, l.leaf_index,
+                    k.source_module AS of_source, k.signal_id AS of_signal
+             FROM unnest($1::text[], $2::text[]) AS k (source_module, signal_id)
+             CROSS JOIN LATERAL (
+                 SELECT * FROM public.signal_audit_ledger AS t
+                 WHERE t.signal_id = k.signal_id AND t.source_module = k.source_module
+                   AND {KEY_OF_RECORD} = ''::bytea LIMIT 1) AS t
+             LEFT JOIN LATERAL (
+                 SELECT g.leaf_index FROM public.ledger_log AS g
+                 WHERE g.chain = 'signal_audit_ledger' AND g.id = t.id LIMIT 1) AS l ON true",
+            columns = columns_in_order(&SIGNAL_AUDIT_LEDGER)
+        );
+        let found = sqlx::query(AssertSqlSafe(statement))
+            .bind(sources)
+            .bind(ids)
+            .fetch_all(&mut *connection)
+            .await
+            .in_statement("find_records")?;
+        for row in &found {
+            let of = |column| row.try_get::<String, _>(column).in_statement("find_records");
+            let signal = (of("of_source")?, of("of_signal")?);
+            let key = Key::Record(signal.0.clone(), signal.1.clone(), None);
+            let values = values(&SIGNAL_AUDIT_LEDGER, row).in_statement("find_records")?;
+            let read = stored_record(row, content(&values));
+            if matches!(read, Stored::Before { .. }) {
+                self.signals.insert(signal, Repeated::of(&values));
+            }
+            self.stored.insert(key, read);
+        }
+        self.has_outcomes = !outcomes.is_empty();
+        if self.has_outcomes {
+            self.stored.extend(find_outcomes(connection, &outcomes).await?);
+        }
+        Ok(())
+    }
+}
+
+/// What tells apart the records of one signal, as their unique index has it.
+const KEY_OF_RECORD: &str = "(CASE t.record_type::text WHEN 'SIGNAL' THEN ''::bytea
+    ELSE public.ledger_outcome_content(t.signal_type, t.confidence, t.price, t.\"timestamp\",
+        t.received_at, t.payload_json_text, t.acted_upon, t.execution_id, t.correlation_id) END)";
+
+/// The row as JSON, as it stands before it is appended.
+fn members(row: &NewRow) -> String {
+    let mut json = Vec::with_capacity(512);
+    write_json(row.chain, &row.values, ("", ""), None, &mut json);
+    String::from_utf8(json).expect("a row's JSON is UTF-8")
+}
+
+/// Outcomes of the same content.
+async fn find_outcomes(
+    connection: &mut PgConnection,
+    outcomes: &[&NewRow],
+) -> Result<HashMap<Key, Stored>, StoreError> {
+    const STATEMENT: &str = "find_outcomes";
+    // The values travel as JSON, in the spelling of the ledger.
+    let given: Vec<_> = outcomes.iter().map(|row| members(row)).collect();
+    let statement = format!(
+        "/* find_outcomes */
+         SELECT k.place::int, t.received_at, t.id, t.prev_hash::text, t.row_hash::text, t.created_at,
+                l.leaf_index
+         FROM unnest($1::text[]) WITH ORDINALITY AS g (members, place)
+         CROSS JOIN LATERAL (
+             SELECT g.place, r.* FROM pg_catalog.jsonb_populate_record(
+                 NULL::public.signal_audit_ledger, g.members::jsonb) AS r OFFSET 0) AS k
+         CROSS JOIN LATERAL (
+             SELECT * FROM public.signal_audit_ledger AS t
+             WHERE t.signal_id = k.signal_id AND t.source_module = k.source_module
+               AND {KEY_OF_RECORD} = public.ledger_outcome_content(
+                   k.signal_type, k.confidence, k.price, k.\"timestamp\", k.received_at,
+                   k.payload_json_text, k.acted_upon, k.execution_id, k.correlation_id)
+             LIMIT 1) AS t
+         LEFT JOIN LATERAL (
+             SELECT g.leaf_index FROM public.ledger_log AS g
+             WHERE g.chain = 'signal_audit_ledger' AND g.id = t.id LIMIT 1) AS l ON true"
+    );
+    let found = sqlx::query(AssertSqlSafe(statement))
+        .bind(given)
+        .fetch_all(connection)
+        .await
+        .in_statement(STATEMENT)?;
+    let mut stored_outcomes = HashMap::new();
+    for row in &found {
+        let place: i32 = row.try_get("place").in_statement(STATEMENT)?;
+        let outcome = usize::try_from(place - 1).ok().and_then(|at| outcomes.get(at));
+        if let Some((key, content)) = outcome.and_then(|outcome| key(outcome)) {
+            let read = stored_record(row, content);
+            stored_outcomes.insert(key, read);
+        }
+    }
+    Ok(stored_outcomes)
 }
 
 async fn find_signals(
@@ -274,22 +400,45 @@ fn known(
     key: impl Fn(&PgRow) -> Result<Key, sqlx::Error>,
     correlation_id: impl Fn(&PgRow) -> Result<Option<Uuid>, sqlx::Error>,
 ) -> Result<HashMap<Key, Stored>, sqlx::Error> {
-    let before = |row: &PgRow| {
-        let existing =
-            Existing { receipt: receipt(chain, row)?, correlation_id: correlation_id(row)? };
-        let received_at = time(row, "received_at")?;
-        Ok(Stored::Before { content: row.try_get("content")?, received_at, existing })
-    };
     let stored = |row: &PgRow| {
-        before(row).unwrap_or_else(|error: sqlx::Error| {
-            let id = row.try_get::<i64, _>("id").unwrap_or_default();
-            Stored::Damaged {
-                received_at: time(row, "received_at").ok(),
-                what: format!("row {id} of {} is known and not whole: {error}", chain.name),
-            }
+        let before = || {
+            Ok(Stored::Before {
+                content: row.try_get("content")?,
+                received_at: time(row, "received_at")?,
+                existing: existing(chain, row, correlation_id(row)?)?,
+            })
+        };
+        Ok((key(row)?, before().unwrap_or_else(|error| damaged(chain, row, &error))))
+    };
+    found.iter().map(stored).collect()
+}
+
+/// A record that was found; its content has been compared by the database, or is this.
+fn stored_record(row: &PgRow, content: [u8; 32]) -> Stored {
+    let before = || {
+        Ok(Stored::Before {
+            content: content.to_vec(),
+            received_at: time(row, "received_at")?,
+            existing: existing(&SIGNAL_AUDIT_LEDGER, row, None)?,
         })
     };
-    found.iter().map(|row| Ok((key(row)?, stored(row)))).collect()
+    before().unwrap_or_else(|error| damaged(&SIGNAL_AUDIT_LEDGER, row, &error))
+}
+
+fn existing(
+    chain: &'static Chain,
+    row: &PgRow,
+    correlation_id: Option<Uuid>,
+) -> Result<Existing, sqlx::Error> {
+    Ok(Existing { receipt: receipt(chain, row)?, correlation_id })
+}
+
+fn damaged(chain: &'static Chain, row: &PgRow, error: &sqlx::Error) -> Stored {
+    let id = row.try_get::<i64, _>("id").unwrap_or_default();
+    Stored::Damaged {
+        received_at: time(row, "received_at").ok(),
+        what: format!("row {id} of {} is known and not whole: {error}", chain.name),
+    }
 }
 
 fn receipt(chain: &'static Chain, row: &PgRow) -> Result<Receipt, sqlx::Error> {

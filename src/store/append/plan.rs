@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::super::StoreError;
 use super::known::Known;
+use crate::chains::signal_audit_ledger::{OUTCOME_OF_SIGNAL, Repeated};
 use crate::chains::signals::SAME_BYTES;
 use crate::chains::{
     Appended, Existing, Identity, Lockdown, NewRow, Receipt, Reference, stops_in_lockdown,
@@ -18,6 +19,8 @@ pub(super) enum Key {
     Delivery(String, String, Vec<u8>),
     Waiting(Waiting),
     Request(String, &'static str, String),
+    /// Producer and key; of an outcome also its content.
+    Record(String, String, Option<[u8; 32]>),
 }
 
 /// By what a delivery that was kept in a lockdown is recognised. Two of the same minute are the
@@ -50,7 +53,8 @@ pub(super) enum Stored {
 /// What is to happen with a row of the batch.
 #[derive(Debug)]
 pub(super) enum Decision {
-    Append,
+    /// An outcome repeats its signal.
+    Append(Option<Repeated>),
     /// The ledger is locked down.
     Locked,
     /// The row that it names is not there: by this foreign key.
@@ -58,15 +62,9 @@ pub(super) enum Decision {
     /// What it meets contradicts the ledger.
     Contradiction(String),
     /// A row from before this batch.
-    Old {
-        existing: Existing,
-        same_content: bool,
-    },
+    Old { existing: Existing, same_content: bool },
     /// The row at this place of the batch.
-    SameAs {
-        at: usize,
-        same_content: bool,
-    },
+    SameAs { at: usize, same_content: bool },
 }
 
 /// Decides for each row, in order, whether it is new.
@@ -91,18 +89,62 @@ pub(super) fn plan(
                 if let Some(what) = unreadable.get(row.chain.name) {
                     return Decision::Contradiction(what.clone());
                 }
+                let repeated = match row.identity {
+                    Identity::Record { is_outcome: true, .. } => match known.repeated(row) {
+                        Ok(repeated) => Some(repeated),
+                        Err(decision) => return decision,
+                    },
+                    _ => None,
+                };
+                known.add_signal(row);
                 if let Some((key, content)) = key(row) {
                     known.stored.insert(key, Stored::InBatch { content, at });
                 }
-                Decision::Append
+                Decision::Append(repeated)
             }
         }
     };
     rows.iter().enumerate().map(&mut decide).collect()
 }
 
+impl Known {
+    /// What an outcome repeats of its signal, which stands before it.
+    fn repeated(&self, outcome: &NewRow) -> Result<Repeated, Decision> {
+        let Some(signal) = signal_of(outcome) else {
+            return Err(Decision::Unknown(OUTCOME_OF_SIGNAL));
+        };
+        if let Some(repeated) = self.signals.get(&signal) {
+            return Ok(repeated.clone());
+        }
+        match self.stored.get(&Key::Record(signal.0, signal.1, None)) {
+            Some(Stored::Damaged { what, .. }) => Err(Decision::Contradiction(what.clone())),
+            _ => Err(Decision::Unknown(OUTCOME_OF_SIGNAL)),
+        }
+    }
+
+    /// Outcomes may follow in the same batch.
+    fn add_signal(&mut self, row: &NewRow) {
+        if let Identity::Record { is_outcome: false, .. } = row.identity
+            && self.has_outcomes
+            && let Some(signal) = signal_of(row)
+        {
+            self.signals.insert(signal, Repeated::of(&row.values));
+        }
+    }
+}
+
+/// Producer and key of the signal that a record is, or is about.
+fn signal_of(row: &NewRow) -> Option<(String, String)> {
+    match &row.identity {
+        Identity::Record { source_module, signal_id, .. } => {
+            Some((source_module.clone(), signal_id.clone()))
+        }
+        _ => None,
+    }
+}
+
 /// What a row is recognised by, with the SHA-256 of its content.
-fn key(row: &NewRow) -> Option<(Key, [u8; 32])> {
+pub(super) fn key(row: &NewRow) -> Option<(Key, [u8; 32])> {
     match &row.identity {
         Identity::Unique => None,
         Identity::Signal { recorded_by, signal_id, content, .. } => {
@@ -120,6 +162,10 @@ fn key(row: &NewRow) -> Option<(Key, [u8; 32])> {
                 minute: Waiting::minute(*received_at),
             };
             Some((Key::Waiting(waiting), *content))
+        }
+        Identity::Record { source_module, signal_id, is_outcome, content } => {
+            let outcome = is_outcome.then_some(*content);
+            Some((Key::Record(source_module.clone(), signal_id.clone(), outcome), *content))
         }
         Identity::Request { recorded_by, key, content } => {
             Some((Key::Request(recorded_by.clone(), row.chain.name, key.clone()), *content))
@@ -189,7 +235,7 @@ pub(super) fn outcomes(
     let receipt_at = |at: usize| receipts[at].clone().expect("an appended row has its receipt");
     let answer_for = |(at, decision)| {
         Ok(match decision {
-            Decision::Append => Appended::Recorded(receipt_at(at)),
+            Decision::Append(_) => Appended::Recorded(receipt_at(at)),
             Decision::Locked => {
                 Appended::Locked(lockdown.cloned().expect("what it was decided by"))
             }

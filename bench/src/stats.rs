@@ -1,0 +1,82 @@
+//! Statistics of `signal_audit_ledger` over HTTP: each grouping, over everything and over a day.
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::Error;
+use crate::bench::Bench;
+use crate::client::Latencies;
+use crate::machine::median;
+use crate::query::Sample;
+use crate::report::{Figure, Goal};
+use crate::service::Running;
+
+const PATH: &str = "/v1/signal_audit_ledger/stats";
+const GROUPINGS: [&str; 14] = [
+    "",
+    "source_module",
+    "ticker",
+    "direction",
+    "signal_type",
+    "record_type",
+    "acted_upon",
+    "recorded_by",
+    "hour",
+    "day",
+    "correlation_id",
+    "execution_id",
+    "signal_id",
+    "row_hash",
+];
+/// Requests over a day for each one over everything.
+const DAYS: usize = 5;
+
+pub(crate) async fn run(bench: &Bench) -> Result<Vec<Figure>, Error> {
+    let ledger = bench.seeded().await?;
+    let mut sample = Sample::take(&mut ledger.superuser().await?).await?;
+    let running = Running::start(bench, &ledger).await?;
+    let measured = measure(&running, &mut sample, bench.common.pairs).await;
+    running.stop().await?;
+    measured
+}
+
+async fn measure(
+    running: &Running,
+    sample: &mut Sample,
+    times: usize,
+) -> Result<Vec<Figure>, Error> {
+    let mut client = running.connect().await?;
+    let mut figures = Vec::new();
+    for grouping in GROUPINGS {
+        for over_a_day in [false, true] {
+            let mut all = Vec::new();
+            let mut failed = None;
+            for _ in 0..if over_a_day { times * DAYS } else { times } {
+                let day = if over_a_day { sample.day("from", "to") } else { String::new() };
+                let group_by = if grouping.is_empty() { "" } else { "&group_by=" };
+                let request = running.get(&format!("{PATH}?{day}{group_by}{grouping}"));
+                let sent = Instant::now();
+                let answer = client.send(&request).await?;
+                // One that the service gives up on is a figure, too.
+                failed = answer.expect(200).err().map(|error| error.to_string()).or(failed);
+                all.push(sent.elapsed().as_secs_f64() * 1e3);
+            }
+            let by = if grouping.is_empty() { "no group" } else { grouping };
+            let over = if over_a_day { "a day" } else { "everything" };
+            let details = json!({
+                "rows": sample.last_id, "failed": failed, "latencies": Latencies::of(all.clone())?,
+            });
+            let figure =
+                Figure::alone(format!("stats by {by} over {over}"), "ms", median(&mut all));
+            eprintln!("{}: {:.1} ms {}", figure.name, figure.value, failed.unwrap_or_default());
+            let figure = match (over_a_day, sample.last_id > 2_000_000) {
+                (true, _) => figure.with_goal(Goal::Below(50.0)),
+                (false, false) => figure.with_goal(Goal::Below(300.0)),
+                // Without a goal: reported.
+                (false, true) => figure,
+            };
+            figures.push(figure.with_details(details));
+        }
+    }
+    Ok(figures)
+}

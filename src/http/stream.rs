@@ -1,0 +1,290 @@
+//! The live feed and the replay: rows of several chains as events or lines.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::{StreamExt, stream};
+use ledger_verifier::Chain;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::timeout;
+
+use super::Service;
+use super::auth::Authorized;
+use super::page::{FilterParameters, Parameters, unreadable};
+use super::problem::{Code, Problem, RefusedParameter, RefusedUnderV1};
+use crate::chains::IN_LEDGER;
+use crate::feed::start_leaf;
+use crate::keys::scope::{Export, Read};
+use crate::query::Filter;
+use crate::replay::{Replay, ReplayedRow, Speed, begin};
+use crate::store::StoreError;
+use crate::store::feed::read_log_page;
+use crate::store::pool::Pool;
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+const EVENTS: &str = "text/event-stream";
+const NDJSON: &str = "application/x-ndjson";
+/// A feed with nothing to tell says so this often, so that no proxy takes it for dead.
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(15);
+/// A receiver that takes nothing for so long is given up.
+const STALLED_AFTER: Duration = Duration::from_mins(1);
+/// Followers and replays at once.
+const STREAMS: usize = 128;
+const CHUNKS: usize = 4;
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// How many streams there may be.
+#[derive(Clone, Debug)]
+pub struct Streams(Arc<Semaphore>);
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(STREAMS)))
+    }
+}
+
+impl Streams {
+    fn place(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        Arc::clone(&self.0).try_acquire_owned().map_err(|_| {
+            let detail = format!("{STREAMS} feeds and replays are open");
+            Problem::new(Code::Unavailable, detail).retry_after(5)
+        })
+    }
+}
+
+/// A filter for each chain that `chains` names, or for every chain.
+fn filters_of(parameters: &mut Parameters) -> Result<Vec<Filter>, Problem> {
+    let given = parameters.take::<String>("chains")?;
+    let chains = match &given {
+        None => IN_LEDGER.to_vec(),
+        Some(names) => {
+            let mut chains: Vec<&'static Chain> = Vec::new();
+            for name in names.split(',') {
+                let chain = IN_LEDGER.into_iter().find(|chain| chain.name == name);
+                let chain =
+                    chain.filter(|chain| !chains.iter().any(|had| std::ptr::eq(*had, *chain)));
+                let rule = "is a comma-separated list of chains, each once";
+                chains.push(chain.ok_or_else(|| unreadable("chains", rule))?);
+            }
+            chains
+        }
+    };
+    parameters.filters_of(&chains)
+}
+
+/// An event (HTML, section 9.2.6): its id is the row's leaf index, its type the chain.
+fn write_event(row: &ReplayedRow, out: &mut Vec<u8>) {
+    out.extend_from_slice(
+        format!("id: {}\nevent: {}\ndata: ", row.leaf_index, row.chain).as_bytes(),
+    );
+    out.extend_from_slice(&row.json);
+    out.extend_from_slice(b"\n\n");
+}
+
+/// A body of these chunks, whose end is clean only where it is said (`None`): else the connection
+/// breaks off. It holds its place until then.
+pub(super) fn body_of<E: std::error::Error + Send + Sync + 'static>(
+    chunks: mpsc::Receiver<Result<Option<Bytes>, E>>,
+    place: OwnedSemaphorePermit,
+) -> Body {
+    let next = async |state: Option<(mpsc::Receiver<_>, _)>| {
+        let (mut chunks, place) = state?;
+        match chunks.recv().await {
+            Some(Ok(Some(chunk))) => Some((Ok(chunk), Some((chunks, place)))),
+            Some(Ok(None)) => None,
+            Some(Err(error)) => Some((Err(axum::BoxError::from(error)), None)),
+            None => Some((Err("it broke off".into()), None)),
+        }
+    };
+    // Compression asks once more after the end.
+    Body::from_stream(stream::unfold(Some((chunks, place)), next).fuse())
+}
+
+fn answer(
+    kind: &'static str,
+    chunks: mpsc::Receiver<Result<Option<Bytes>, StoreError>>,
+    place: OwnedSemaphorePermit,
+) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        // Proxies that buffer would hold events back.
+        (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+    ];
+    (headers, body_of(chunks, place)).into_response()
+}
+
+type To = mpsc::Sender<Result<Option<Bytes>, StoreError>>;
+
+/// Whether the chunk was taken.
+async fn send(to: &To, chunk: Vec<u8>) -> bool {
+    matches!(timeout(STALLED_AFTER, to.send(Ok(Some(chunk.into())))).await, Ok(Ok(())))
+}
+
+/// Everything that is appended, as it is appended: server-sent events.
+///
+/// An event's `id` is the row's leaf index, its type the chain, its data the row as JSON. With
+/// `Last-Event-ID`, which a browser sends by itself when it connects again, the feed goes on behind
+/// that leaf without a gap; else it begins with what is appended from now on. A comment every 15
+/// seconds keeps the connection open, and repeats the last leaf that was looked at as an `id`.
+#[utoipa::path(get, path = "/v1/feed", tag = "streams",
+    params(
+        ("chains" = Option<String>, Query, description = "Chains, separated by commas; all of them if not given."),
+        ("Last-Event-ID" = Option<i64>, Header, description = "The leaf index of the last event that was received."),
+        FilterParameters),
+    responses(
+        (status = 200, description = "Events, without an end.", content_type = "text/event-stream"),
+        RefusedParameter, RefusedUnderV1),
+    security(("api_key" = ["read"])))]
+pub(super) async fn feed(
+    _: Authorized<Read>,
+    State(service): State<Service>,
+    headers: HeaderMap,
+    mut parameters: Parameters,
+) -> Result<Response, Problem> {
+    let filters = filters_of(&mut parameters)?;
+    parameters.finish()?;
+    let after = headers.get(LAST_EVENT_ID).map(|value| {
+        let leaf = value.to_str().ok().and_then(|text| text.parse().ok());
+        let leaf = leaf.filter(|leaf: &i64| (0..1 << 53).contains(leaf));
+        leaf.ok_or_else(|| unreadable("Last-Event-ID", "is the leaf index of an event"))
+    });
+    let after = after.transpose()?;
+    let place = service.streams.place()?;
+    let (leaf, size) = start_leaf(&service.reads, after).await?;
+    if leaf > size {
+        return Err(unreadable("Last-Event-ID", "is beyond the end of the log"));
+    }
+    let (to, chunks) = mpsc::channel(CHUNKS);
+    tokio::spawn(follow(service.reads.clone(), filters, leaf, service.feed.size(), to));
+    Ok(answer(EVENTS, chunks, place))
+}
+
+/// Sends what is appended until the follower goes, or the service ends.
+async fn follow(
+    pool: Pool,
+    filters: Vec<Filter>,
+    mut leaf: i64,
+    mut size: watch::Receiver<i64>,
+    to: To,
+) {
+    // So that the follower knows at once that it is heard.
+    let mut chunk = format!(": from leaf {leaf}\n\n").into_bytes();
+    loop {
+        if !chunk.is_empty() && !send(&to, std::mem::take(&mut chunk)).await {
+            return;
+        }
+        let page = match read_log_page(&pool, &filters, leaf, i64::MAX).await {
+            Ok(page) => page,
+            Err(error) => {
+                // It connects again, and goes on where it was.
+                let _ = to.send(Err(error)).await;
+                return;
+            }
+        };
+        leaf = page.next_leaf;
+        for row in &page.rows {
+            write_event(&replayed(row), &mut chunk);
+        }
+        if !page.is_last || !chunk.is_empty() {
+            continue;
+        }
+        let changed = tokio::select! {
+            changed = timeout(HEARTBEAT_EVERY, size.wait_for(|size| *size > leaf)) => changed.map(|size| size.is_ok()),
+            () = to.closed() => return,
+        };
+        match changed {
+            Ok(true) => {}
+            Ok(false) => {
+                let _ = to.send(Ok(None)).await;
+                return;
+            }
+            Err(_) if leaf == 0 => chunk.extend_from_slice(b": nothing yet\n\n"),
+            Err(_) => {
+                chunk.extend_from_slice(format!(": nothing new\nid: {}\n\n", leaf - 1).as_bytes());
+            }
+        }
+    }
+}
+
+fn replayed(row: &crate::store::rows::StoredRow) -> ReplayedRow {
+    let leaf_index = row.leaf_index.and_then(|leaf| i64::try_from(leaf.0).ok());
+    ReplayedRow {
+        chain: row.chain.name,
+        leaf_index: leaf_index.unwrap_or(i64::MAX),
+        json: row.to_json().get().as_bytes().to_vec(),
+    }
+}
+
+/// Rows of several chains in the order in which they were appended, again.
+///
+/// As server-sent events, as in the feed, or as NDJSON, by `Accept`. With `speed=1` rows follow each
+/// other as they were appended, with 60 sixty times as fast, with 0 as fast as they can be read.
+/// To pause, close the connection; `from_leaf` goes on. It ends with the last row that was there when
+/// it began; where it breaks off, so does the connection.
+#[utoipa::path(get, path = "/v1/replay", tag = "streams",
+    params(
+        ("chains" = Option<String>, Query, description = "Chains, separated by commas; all of them if not given."),
+        ("speed" = Option<f64>, Query, description = "How fast; 0 if not given.", minimum = 0),
+        ("from_leaf" = Option<i64>, Query, description = "The first leaf; 0 if not given.", minimum = 0),
+        FilterParameters),
+    responses(
+        (status = 200, description = "The rows.", content(
+            (String = "application/x-ndjson"), (String = "text/event-stream"))),
+        RefusedParameter, RefusedUnderV1),
+    security(("api_key" = ["export"])))]
+pub(super) async fn replay(
+    _: Authorized<Export>,
+    State(service): State<Service>,
+    headers: HeaderMap,
+    mut parameters: Parameters,
+) -> Result<Response, Problem> {
+    let filters = filters_of(&mut parameters)?;
+    let speed = parameters.take::<Speed>("speed")?.unwrap_or(Speed::UNBOUNDED);
+    let from_leaf = parameters.take::<i64>("from_leaf")?.unwrap_or(0);
+    if !(0..1 << 53).contains(&from_leaf) {
+        return Err(unreadable("from_leaf", "is no leaf index"));
+    }
+    parameters.finish()?;
+    let accepts = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let is_events = accepts
+        .flat_map(|value| value.split(','))
+        .any(|kind| kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(EVENTS));
+    let place = service.streams.place()?;
+    let Replay { mut rows, .. } =
+        begin(&service.database, &service.reads, filters, from_leaf, speed).await?;
+    let (to, chunks) = mpsc::channel(CHUNKS);
+    tokio::spawn(async move {
+        let mut chunk = Vec::new();
+        while let Some(row) = rows.recv().await {
+            match row {
+                Ok(Some(row)) if is_events => write_event(&row, &mut chunk),
+                Ok(Some(row)) => {
+                    chunk.extend_from_slice(&row.json);
+                    chunk.push(b'\n');
+                }
+                Ok(None) => {
+                    if send(&to, std::mem::take(&mut chunk)).await {
+                        let _ = to.send(Ok(None)).await;
+                    }
+                    return;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a replay broke off");
+                    let _ = to.send(Err(error)).await;
+                    return;
+                }
+            }
+            // A row is not held back for one that comes later.
+            let is_due = chunk.len() >= CHUNK_BYTES || rows.is_empty();
+            if is_due && !send(&to, std::mem::take(&mut chunk)).await {
+                return;
+            }
+        }
+    });
+    Ok(answer(if is_events { EVENTS } else { NDJSON }, chunks, place))
+}
