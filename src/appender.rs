@@ -157,7 +157,7 @@ impl Appender {
             alarm,
             commits,
         };
-        (appender, tokio::spawn(writer.run(rows)))
+        (appender, writer.start(rows))
     }
 
     /// Notified when the database refuses what the ledger itself gave: ids, links, hashes; or has
@@ -345,6 +345,28 @@ fn refused(error: StoreError) -> AppendError {
 }
 
 impl Writer {
+    /// Runs on a thread of its own: among the tasks of requests it would wait for their turn after each
+    /// round trip to the database, and every row of the batch with it.
+    fn start(self, queue: mpsc::Receiver<Pending>) -> JoinHandle<()> {
+        let (to, ended) = oneshot::channel::<()>();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("the writer can have a runtime");
+        let run = move || {
+            runtime.block_on(self.run(queue));
+            drop(to);
+        };
+        std::thread::Builder::new()
+            .name("appender".to_owned())
+            .spawn(run)
+            .expect("the writer can have a thread");
+        tokio::spawn(async move {
+            // It ends with the thread, however that ends.
+            let _ = ended.await;
+        })
+    }
+
     async fn run(mut self, mut queue: mpsc::Receiver<Pending>) {
         while let Some(batch) = self.next_batch(&mut queue).await {
             self.append_batch(batch).await;

@@ -3,6 +3,7 @@
 //! finished ends in an error, never cleanly.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,13 +23,13 @@ use crate::store::read::{Piece, Snapshot};
 use crate::store::{Database, StoreError};
 
 /// Bytes that are sent at once, about.
-const CHUNK_BYTES: usize = 64 << 10;
+pub(crate) const CHUNK_BYTES: usize = 64 << 10;
 /// Chunks that wait for the receiver; the reading waits behind them.
-const CHUNKS: usize = 4;
+pub(crate) const CHUNKS: usize = 4;
 /// Pieces of rows that wait to be put together.
 const PIECES: usize = 4;
 /// A receiver that takes nothing for so long is given up: a snapshot is held meanwhile.
-const STALLED_AFTER: Duration = Duration::from_mins(1);
+pub(crate) const STALLED_AFTER: Duration = Duration::from_mins(1);
 /// How long the record of an export may take.
 const EVENT_WITHIN: Duration = Duration::from_secs(10);
 
@@ -228,8 +229,8 @@ pub async fn begin(
     });
     appender.append(started, Instant::now() + EVENT_WITHIN).await?;
     let (to, chunks) = mpsc::channel(CHUNKS);
-    let work =
-        Work { snapshot, appender: appender.clone(), filter, format, exporter, total_rows, to };
+    let (snapshot, appender) = (Arc::new(snapshot), appender.clone());
+    let work = Work { snapshot, appender, filter, format, exporter, total_rows, to };
     tokio::spawn(work.run());
     Ok(Export { total_rows, chunks })
 }
@@ -255,7 +256,7 @@ fn event(
 }
 
 struct Work {
-    snapshot: Snapshot,
+    snapshot: Arc<Snapshot>,
     appender: Appender,
     filter: Filter,
     format: Format,
@@ -282,29 +283,34 @@ impl Work {
     }
 
     async fn export(self) -> Result<(), ExportError> {
-        let Self { snapshot, filter, format, .. } = &self;
+        let (filter, format) = (&self.filter, self.format);
         let (pieces, read) = mpsc::channel(PIECES);
-        let mut is_first = true;
-        let reading = snapshot.read_rows(filter, 0, pieces, |row, leaf| {
-            let mut line = Vec::with_capacity(512);
-            format.write(filter.chain, row, leaf, std::mem::take(&mut is_first), &mut line);
-            line
+        // Rows are decoded and written on a task of their own, which ends with its receiver.
+        let (snapshot, of) = (Arc::clone(&self.snapshot), filter.clone());
+        let reading = tokio::spawn(async move {
+            let mut is_first = true;
+            let line = |row: &StoredRow<'_>, leaf| {
+                let mut line = Vec::with_capacity(512);
+                format.write(of.chain, row, leaf, std::mem::take(&mut is_first), &mut line);
+                line
+            };
+            snapshot.read_rows(&of, 0, pieces, line).await
         });
-        let writing = self.write(read);
-        let (reading, written) = tokio::join!(reading, writing);
-        let Some(written) = written? else { return Ok(()) };
-        reading?;
+        let Some(written) = self.write(read).await? else { return Ok(()) };
+        reading.await.expect("a reader neither panics nor is aborted")?;
         if written.rows != self.total_rows {
             return Err(ExportError::Count { counted: self.total_rows, found: written.rows });
         }
         let completed =
-            event(filter, *format, &self.exporter, EventType::ExportCompleted, |details| {
+            event(filter, format, &self.exporter, EventType::ExportCompleted, |details| {
                 details["rows"] = written.rows.into();
                 details["bytes"] = written.bytes.into();
                 details["sha256"] = hex::encode(written.sha256).into();
             });
         self.appender.append(completed, Instant::now() + EVENT_WITHIN).await?;
-        self.snapshot.close().await;
+        if let Some(snapshot) = Arc::into_inner(self.snapshot) {
+            snapshot.close().await;
+        }
         let _ = self.to.send(Ok(None)).await;
         Ok(())
     }
@@ -322,7 +328,9 @@ impl Work {
             match read.recv().await {
                 Some(Piece::Rows(lines)) => {
                     written.rows += i64::try_from(lines.len()).unwrap_or(i64::MAX);
-                    chunk.extend(lines.into_iter().flatten());
+                    for line in lines {
+                        chunk.extend_from_slice(&line);
+                    }
                 }
                 Some(Piece::End) => {
                     chunk.extend_from_slice(self.format.end());

@@ -54,6 +54,7 @@ use crate::integrity::lockdown::LockdownState;
 use crate::keys::Keyring;
 use crate::store::Database;
 use crate::store::pool::Pool;
+use crate::store::stats::{Limits, Statistics};
 use crate::webhook::Source;
 
 /// A client that does not finish its request's head in this time is cut off.
@@ -76,8 +77,10 @@ pub struct Service {
     pub database: Database,
     /// What is known of lockdowns.
     pub lockdown: LockdownState,
-    /// For reads.
+    /// For the reads of requests; those of streams have their own.
     pub reads: Pool,
+    /// Counts and aggregates.
+    pub statistics: Statistics,
     /// The API keys in force.
     pub keyring: Keyring,
     /// How many requests a key and an address may make.
@@ -108,17 +111,18 @@ impl Service {
             clock,
             sources: Arc::default(),
             lockdown: LockdownState::of(&database),
+            statistics: Statistics::new(reads.clone(), Limits::default()),
             reads,
             keyring: Keyring::of(&database),
             limits: RateLimits::new(RateSettings::UNLIMITED),
             readiness: Readiness::of(database.clone()),
-            database,
             trusted_proxies: Arc::default(),
             metrics: install_metrics(),
             max_body_bytes: DEFAULT_BODY_BYTES,
             exports: Exports::default(),
-            streams: Streams::default(),
+            streams: Streams::of(&database),
             feed,
+            database,
         }
     }
 

@@ -22,5 +22,6 @@ pub mod replay;
 pub mod rows;
 pub mod serve;
 pub mod sink;
+mod stats;
 pub mod store;
 pub mod webhook;

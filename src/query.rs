@@ -3,7 +3,7 @@
 use ledger_verifier::{Chain, Column, ColumnType, RowHash, Value};
 use uuid::Uuid;
 
-use crate::chains::known_values;
+use crate::chains::{IN_LEDGER, known_values};
 use crate::decimal;
 use crate::rows::parse_time;
 
@@ -170,7 +170,7 @@ impl Filter {
 
     /// Adds the condition that a parameter of the chain states; fails with the rule that the text
     /// breaks, which goes on from the parameter's name.
-    pub fn add(&mut self, parameter: &'static Parameter, text: &str) -> Result<(), String> {
+    fn add(&mut self, parameter: &'static Parameter, text: &str) -> Result<(), String> {
         let Some(column) = parameter.column_of(self.chain) else {
             return Err(format!("filters no row of {}", self.chain.name));
         };
@@ -214,6 +214,39 @@ impl Filter {
     pub fn given(&self) -> &[(&'static str, String)] {
         &self.given
     }
+}
+
+/// Adds to each of these filters what pairs of a parameter's name and its text state; fails with the name
+/// and the rule that it or its text breaks.
+pub fn add_all<'a>(
+    filters: &mut [Filter],
+    given: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Result<(), (&'a str, String)> {
+    for (name, text) in given {
+        let parameter = PARAMETERS.iter().find(|parameter| parameter.name == name);
+        let parameter = parameter.ok_or_else(|| (name, "is no filter".to_owned()))?;
+        for filter in &mut *filters {
+            filter.add(parameter, text).map_err(|rule| (name, rule))?;
+        }
+    }
+    Ok(())
+}
+
+/// A filter for every row of each chain that is named, or of every chain where none is; fails with the
+/// rule that the names break.
+pub fn filters_of<'a>(
+    names: impl IntoIterator<Item = &'a str>,
+) -> Result<Vec<Filter>, &'static str> {
+    let mut filters: Vec<Filter> = Vec::new();
+    for name in names {
+        let chain = IN_LEDGER.into_iter().find(|chain| chain.name == name);
+        let chain = chain.filter(|chain| filters.iter().all(|had| had.chain.name != chain.name));
+        filters.push(Filter::all(chain.ok_or("is a comma-separated list of chains, each once")?));
+    }
+    if filters.is_empty() {
+        filters.extend(IN_LEDGER.map(Filter::all));
+    }
+    Ok(filters)
 }
 
 fn range(bounds: impl Iterator<Item = (Comparison, i64)>, all: (i64, i64)) -> (i64, i64) {
@@ -271,11 +304,8 @@ mod tests {
 
     fn filter(chain: &'static Chain, given: &[(&str, &str)]) -> Result<Filter, String> {
         let mut filter = Filter::all(chain);
-        for (name, text) in given {
-            let parameter = PARAMETERS.iter().find(|parameter| parameter.name == *name).unwrap();
-            filter.add(parameter, text)?;
-        }
-        Ok(filter)
+        let added = add_all(std::slice::from_mut(&mut filter), given.iter().copied());
+        added.map(|()| filter).map_err(|(_, rule)| rule)
     }
 
     #[test]

@@ -5,13 +5,15 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use ledger_verifier::row::write_json;
+use ledger_verifier::{Chain, LeafIndex};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use crate::query::Filter;
-use crate::store::feed::{log_size, read_log_page};
+use crate::store::feed::read_log_page;
 use crate::store::pool::Pool;
 use crate::store::read::{Piece, Snapshot};
+use crate::store::rows::StoredRow;
 use crate::store::{Database, StoreError};
 
 /// Pieces of a chain's rows that wait to be merged.
@@ -56,45 +58,51 @@ pub struct ReplayedRow {
     pub json: Vec<u8>,
 }
 
-/// A replay that has begun.
-#[derive(Debug)]
-pub struct Replay {
-    /// The log's size when it began: rows that come later are not replayed.
-    pub log_size: i64,
-    /// Its rows, and `None` after the last one. An error is the end; so is an end without `None`, which
-    /// is none.
-    pub rows: mpsc::Receiver<Result<Option<ReplayedRow>, StoreError>>,
+impl ReplayedRow {
+    fn new(chain: &'static Chain, leaf: Option<LeafIndex>, json: Vec<u8>) -> Self {
+        // What the log has lost comes last.
+        let leaf_index = leaf.and_then(|leaf| i64::try_from(leaf.0).ok()).unwrap_or(i64::MAX);
+        Self { chain: chain.name, leaf_index, json }
+    }
 }
 
-/// Begins to replay the rows of these filters, one for each chain that is wanted, from this leaf on.
-/// It ends where its receiver is dropped.
+impl From<&StoredRow> for ReplayedRow {
+    fn from(row: &StoredRow) -> Self {
+        Self::new(row.chain, row.leaf_index, row.to_json().get().as_bytes().to_vec())
+    }
+}
+
+/// The rows of a replay, and `None` after the last one. An error is the end; so is an end without
+/// `None`, which is none.
+pub type Rows = mpsc::Receiver<Result<Option<ReplayedRow>, StoreError>>;
+
+/// Begins to replay the rows of these filters, one for each chain that is wanted, from this leaf on. A
+/// paced one ends with the log's size, another with the rows that are there now; either where its receiver
+/// is dropped.
 pub async fn begin(
     database: &Database,
     pool: &Pool,
     filters: Vec<Filter>,
-    from_leaf: i64,
+    (from_leaf, log_size): (i64, i64),
     speed: Speed,
-) -> Result<Replay, StoreError> {
+) -> Result<Rows, StoreError> {
     let (to, rows) = mpsc::channel(ROWS);
-    let log_size = if speed == Speed::UNBOUNDED {
+    if speed == Speed::UNBOUNDED {
         let snapshot = Snapshot::take(database).await?;
-        let log_size = snapshot.log_size().await?;
         tokio::spawn(async move {
             let merged = merge(&snapshot, &filters, from_leaf, &to).await;
             let _ = to.send(merged.map(|()| None)).await;
             snapshot.close().await;
         });
-        log_size
     } else {
         // Over hours, perhaps: no snapshot is held, since rows are never changed.
-        let (pool, log_size) = (pool.clone(), log_size(pool).await?);
+        let pool = pool.clone();
         tokio::spawn(async move {
             let paced = pace(&pool, &filters, (from_leaf, log_size), speed, &to).await;
             let _ = to.send(paced.map(|()| None)).await;
         });
-        log_size
-    };
-    Ok(Replay { log_size, rows })
+    }
+    Ok(rows)
 }
 
 type To = mpsc::Sender<Result<Option<ReplayedRow>, StoreError>>;
@@ -134,9 +142,7 @@ async fn merge(
             let hashes =
                 (String::from_utf8_lossy(row.prev_hash), String::from_utf8_lossy(row.row_hash));
             write_json(filter.chain, row.values, (&hashes.0, &hashes.1), leaf, &mut json);
-            // What the log has lost comes last.
-            let leaf_index = leaf.and_then(|leaf| i64::try_from(leaf.0).ok()).unwrap_or(i64::MAX);
-            ReplayedRow { chain: filter.chain.name, leaf_index, json }
+            ReplayedRow::new(filter.chain, leaf, json)
         }));
         sources.push(Source { pieces, rows: VecDeque::new(), has_ended: false });
     }
@@ -190,11 +196,7 @@ async fn pace(
                     return Ok(());
                 }
             }
-            let leaf_index = row.leaf_index.and_then(|leaf| i64::try_from(leaf.0).ok());
-            let json = row.to_json().get().as_bytes().to_vec();
-            let leaf_index = leaf_index.unwrap_or(i64::MAX);
-            let row = ReplayedRow { chain: row.chain.name, leaf_index, json };
-            if to.send(Ok(Some(row))).await.is_err() {
+            if to.send(Ok(Some((&row).into()))).await.is_err() {
                 return Ok(());
             }
         }

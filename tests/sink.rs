@@ -7,6 +7,8 @@ mod common;
 mod alike;
 #[path = "sink/bodies.rs"]
 mod bodies;
+#[path = "common/desk.rs"]
+mod desk;
 #[path = "sink/duplicates.rs"]
 mod duplicates;
 #[path = "sink/faults.rs"]
@@ -25,43 +27,19 @@ mod typed;
 #[path = "sink/values.rs"]
 mod values;
 
-use audit_ledger::keys::Scope;
-use common::TestLedger;
 use common::bodies::{spelt, with, without};
-use common::builders::api_key;
+use desk::Desk;
 use serde_json::{Value, json};
-use server::{Answer, Server};
+use server::Answer;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Row};
 
 const PATH: &str = "/v1/signal_audit_ledger";
 const NDJSON: &str = "application/x-ndjson";
 
-/// A service, and the key of a producer who may also read.
-struct Desk {
-    ledger: TestLedger,
-    server: Server,
-    key: String,
-}
-
 impl Desk {
-    async fn open() -> Self {
-        let ledger = TestLedger::new().await;
-        let (_, key) = api_key(&ledger.owner(), "desk", &[Scope::Ingest, Scope::Read]).await;
-        Self { server: Server::start(&ledger).await, ledger, key }
-    }
-
-    /// The last step: what the harness does, and how many records there are; beside them there is
-    /// the key's event.
-    async fn close(self) -> usize {
-        self.server.stop().await;
-        self.ledger.finish().await - 1
-    }
-
     async fn post(&self, body: impl AsRef<[u8]>, headers: &[(&str, &str)]) -> Answer {
-        let mut all = vec![("Authorization", self.key.as_str())];
-        all.extend(headers);
-        self.server.post(PATH, body.as_ref(), &all).await
+        self.post_to(PATH, body.as_ref(), headers).await
     }
 
     /// What one record is answered.
@@ -98,10 +76,7 @@ impl Desk {
     }
 
     async fn row(&self, id: &Value) -> Value {
-        let path = format!("{PATH}/{id}");
-        let answer = self.server.request("GET", &path, b"", &[("Authorization", &self.key)]).await;
-        assert_eq!(answer.status, 200, "{answer:?}");
-        answer.body["row"].clone()
+        self.read(&format!("{PATH}/{id}")).await["row"].clone()
     }
 
     /// The `n`th webhook's correlation id.

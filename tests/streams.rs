@@ -4,6 +4,8 @@ mod common;
 
 #[path = "streams/break_off.rs"]
 mod break_off;
+#[path = "common/desk.rs"]
+mod desk;
 #[path = "streams/downloads.rs"]
 mod downloads;
 #[path = "streams/export.rs"]
@@ -15,47 +17,17 @@ mod replay;
 #[path = "http/server.rs"]
 mod server;
 
-use audit_ledger::appender::Appender;
 use audit_ledger::chains::signal_audit_ledger::{Direction, Outcome, ProducedSignal, Record};
 use audit_ledger::chains::{IN_LEDGER, NewRow};
 use audit_ledger::clock::Clock;
-use audit_ledger::keys::Scope;
-use common::builders::{api_key, delivery, event, kill_switch, signal};
-use common::{TestLedger, soon};
+use common::builders::{delivery, event, kill_switch, signal};
+use common::soon;
+use desk::Desk;
 use serde_json::Value;
-use server::Server;
-
-/// A service, and the key of somebody who may do everything.
-struct Desk {
-    ledger: TestLedger,
-    server: Server,
-    appender: Appender,
-    key: String,
-    client: reqwest::Client,
-}
 
 impl Desk {
-    async fn open() -> Self {
-        let ledger = TestLedger::new().await;
-        let (_, key) = api_key(&ledger.owner(), "desk", &Scope::ALL).await;
-        Self {
-            server: Server::start(&ledger).await,
-            appender: ledger.appender(),
-            ledger,
-            key,
-            client: reqwest::Client::new(),
-        }
-    }
-
-    async fn close(self) {
-        drop(self.client);
-        self.server.stop().await;
-        self.ledger.finish().await;
-    }
-
     fn get(&self, path: &str) -> reqwest::RequestBuilder {
-        let url = format!("http://{}{path}", self.server.address);
-        self.client.get(url).header("Authorization", &self.key)
+        self.server.get(path).header("Authorization", &self.key)
     }
 
     /// The text of an answer that must be there, to its end.
@@ -71,7 +43,7 @@ impl Desk {
     }
 
     async fn append(&self, rows: Vec<NewRow>) {
-        for appended in self.appender.append_all(rows, soon()).await {
+        for appended in self.ledger.appender().append_all(rows, soon()).await {
             appended.unwrap();
         }
     }
@@ -82,7 +54,7 @@ impl Desk {
         let mut cursor = String::new();
         loop {
             let path = format!("/v1/{chain}?order=asc&limit=7{filter}{cursor}");
-            let page: Value = serde_json::from_str(&self.text(&path).await).unwrap();
+            let page = self.read(&path).await;
             all.extend(page["items"].as_array().unwrap().iter().cloned());
             let Some(next) = page["next_cursor"].as_str() else { return all };
             cursor = format!("&cursor={next}");

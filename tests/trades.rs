@@ -9,6 +9,8 @@ mod appended;
 mod bounds;
 #[path = "trades/constraints.rs"]
 mod constraints;
+#[path = "common/desk.rs"]
+mod desk;
 #[path = "trades/idempotency.rs"]
 mod idempotency;
 #[path = "trades/reads.rs"]
@@ -24,44 +26,17 @@ mod views;
 #[path = "trades/writes.rs"]
 mod writes;
 
-use audit_ledger::keys::Scope;
-use common::TestLedger;
 use common::bodies::{spelt, with, without};
-use common::builders::api_key;
+use desk::Desk;
 use ledger_verifier::Chain;
 use ledger_verifier::chain::{AI_DEBATES, ORDER_EVENTS, ORDER_EXECUTION};
 use serde_json::{Value, json};
-use server::{Answer, Server};
+use server::Answer;
 
 /// The chains that clients write.
 static WRITTEN: [&Chain; 3] = [&AI_DEBATES, &ORDER_EXECUTION, &ORDER_EVENTS];
 
-/// A service, and the key of somebody who may write and read.
-struct Desk {
-    ledger: TestLedger,
-    server: Server,
-    key: String,
-}
-
 impl Desk {
-    async fn open() -> Self {
-        let ledger = TestLedger::new().await;
-        let (_, key) = api_key(&ledger.owner(), "desk", &[Scope::Ingest, Scope::Read]).await;
-        Self { server: Server::start(&ledger).await, ledger, key }
-    }
-
-    /// The last step: what the harness does, and how many rows the tests' own doings made.
-    async fn close(self) -> usize {
-        self.server.stop().await;
-        // The key has its event.
-        self.ledger.finish().await - 1
-    }
-
-    async fn close_tampered(self) {
-        self.server.stop().await;
-        self.ledger.finish_tampered().await;
-    }
-
     /// The `n`th signal's correlation id; the signal comes as a webhook.
     async fn signal(&self, n: u32) -> String {
         let body = format!(
@@ -77,9 +52,7 @@ impl Desk {
     }
 
     async fn post_with(&self, chain: &str, body: &[u8], headers: &[(&str, &str)]) -> Answer {
-        let mut all = vec![("Authorization", self.key.as_str())];
-        all.extend(headers);
-        self.server.post(&format!("/v1/{chain}"), body, &all).await
+        self.post_to(&format!("/v1/{chain}"), body, headers).await
     }
 
     /// The id of a row that must be recorded.
@@ -87,17 +60,6 @@ impl Desk {
         let answer = self.post(chain, body.to_string().as_bytes()).await;
         assert_eq!(answer.status, 201, "{body}: {answer:?}");
         answer.body["receipt"]["id"].as_i64().unwrap()
-    }
-
-    async fn get(&self, path: &str) -> Answer {
-        self.server.request("GET", path, b"", &[("Authorization", &self.key)]).await
-    }
-
-    /// The body of an answer that must be there.
-    async fn read(&self, path: &str) -> Value {
-        let answer = self.get(path).await;
-        assert_eq!(answer.status, 200, "{path}: {answer:?}");
-        answer.body
     }
 }
 

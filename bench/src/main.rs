@@ -4,17 +4,22 @@
 mod baseline;
 mod bench;
 mod client;
+mod copy;
+mod drain;
+mod export;
 mod ingest;
 mod load;
 mod machine;
 mod persistence;
 mod query;
 mod records;
+mod replay;
 mod report;
 mod seed;
 mod service;
 mod sink;
 mod stats;
+mod unguarded;
 mod verify;
 
 use clap::{Parser, Subcommand};
@@ -51,6 +56,10 @@ enum What {
     Stats,
     /// A full check of the seeded ledger.
     Verify,
+    /// Exports of thirty days of the seeded ledger, and of all of it.
+    Export,
+    /// A replay of the seeded ledger.
+    Replay,
 }
 
 #[derive(Debug, clap::Args)]
@@ -74,6 +83,9 @@ async fn main() -> Result<(), Error> {
         // The server must not stay behind.
         _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
     };
+    if let Some(peak_mb) = service::peak_memory_of(std::process::id()) {
+        eprintln!("peak memory of the bench itself: {peak_mb:.0} MB");
+    }
     let reported = measured.and_then(|figures| {
         println!("{}", report::table(&bench.machine, &figures));
         match &bench.common.json {
@@ -94,15 +106,19 @@ async fn measure(bench: &Bench, what: &What) -> Result<Vec<Figure>, Error> {
         What::Query(args) => query::run(bench, args).await,
         What::Stats => stats::run(bench).await,
         What::Verify => verify::run(bench).await,
+        What::Export => export::run(bench).await,
+        What::Replay => replay::run(bench).await,
         What::All(args) => {
             let mut figures = seed::run(bench).await?;
             figures.extend(query::run(bench, &args.query).await?);
             figures.extend(stats::run(bench).await?);
             figures.extend(verify::run(bench).await?);
+            figures.extend(export::run(bench).await?);
+            figures.extend(replay::run(bench).await?);
             figures.extend(ingest::run(bench, &args.ingest).await?);
             figures.extend(sink::run(bench, &args.sink).await?);
-            // Last, since it may add rows to the seeded ledger.
-            figures.extend(persistence::run(bench, &args.persistence).await?);
+            // Last, since it adds rows to the seeded ledger.
+            figures.extend(persistence::run(bench, &args.persistence.with_verify()).await?);
             Ok(figures)
         }
     }

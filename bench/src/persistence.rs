@@ -1,45 +1,52 @@
-//! From the moment a signal is sent to the answer that it is committed, at a steady rate.
-//!
-//! Open loop: each signal has its time, however slow those before it were. A connection that is
-//! still busy then sends late, and the wait counts (no coordinated omission).
+//! From the moment a signal is to be sent to the answer that it is committed, at a steady rate.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use audit_ledger::clock::Clock;
-use tokio::task::JoinSet;
-use tokio::time::{Duration, Instant, sleep_until};
+use serde_json::{Value as Json, json};
+use tokio::time::Duration;
 
 use crate::Error;
 use crate::bench::{Bench, Ledger};
-use crate::client::{Client, Latencies};
+use crate::client::Latencies;
+use crate::load::open_loop;
 use crate::records::Producers;
 use crate::report::{Figure, Goal};
+use crate::seed::count;
 use crate::service::{Running, command};
 
 /// Enough that none is busy for as long as a signal takes.
-const CONNECTIONS: u64 = 128;
+const CONNECTIONS: usize = 128;
 const P999_GOAL_MS: f64 = 50.0;
-const MAX_GOAL_MS: f64 = 500.0;
+/// Within this every signal is to be committed.
+const WITHIN_MS: f64 = 500.0;
+const ALL: Goal = Goal::AtLeast(100.0);
 
 /// Arguments of `persistence`.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Args {
     /// Signals a second.
     #[arg(long, default_value_t = 1000)]
-    rate: u64,
+    rate: u32,
     /// For so many seconds.
     #[arg(long, default_value_t = 60)]
     duration: u64,
-    /// On the seeded ledger, with one full check after another beside it. Adds its rows to it.
+    /// Also on the seeded ledger, with one full check after another and one export of everything after
+    /// another beside it. Adds its rows to that ledger. `all` does so anyway.
     #[arg(long)]
     with_verify: bool,
+}
+
+impl Args {
+    pub(crate) fn with_verify(self) -> Self {
+        Self { with_verify: true, ..self }
+    }
 }
 
 pub(crate) async fn run(bench: &Bench, args: &Args) -> Result<Vec<Figure>, Error> {
     let mut figures = alone(bench, args).await?;
     if args.with_verify {
-        figures.extend(beside_checks(bench, args).await?);
+        figures.extend(beside_work(bench, args).await?);
     }
     Ok(figures)
 }
@@ -48,113 +55,113 @@ async fn alone(bench: &Bench, args: &Args) -> Result<Vec<Figure>, Error> {
     let ledger = bench.fresh().await?;
     let running = Running::start(bench, &ledger).await?;
     ledger.checkpoint().await?;
-    let sent = send(&running, args).await;
+    let sent = send(&ledger, &running, args).await;
     running.stop().await?;
     bench.drop(ledger).await?;
-    figures(args, "persistence", sent?, serde_json::json!({}))
+    figures(args, "persistence", Some(Goal::Below(P999_GOAL_MS)), sent?, json!({}))
 }
 
-async fn beside_checks(bench: &Bench, args: &Args) -> Result<Vec<Figure>, Error> {
+async fn beside_work(bench: &Bench, args: &Args) -> Result<Vec<Figure>, Error> {
     let ledger = bench.seeded().await?;
     let running = Running::start(bench, &ledger).await?;
     ledger.checkpoint().await?;
     let done = AtomicBool::new(false);
-    let (sent, checks) = tokio::join!(
+    let (sent, checks, exports) = tokio::join!(
         async {
-            let sent = send(&running, args).await;
+            let sent = send(&ledger, &running, args).await;
             done.store(true, Ordering::Relaxed);
             sent
         },
-        check_until(bench, &ledger, &done)
+        repeat_until(&done, async || check(bench, &ledger).await),
+        repeat_until(&done, async || {
+            running.drain("/v1/export/signal_audit_ledger?format=ndjson").await.map(drop)
+        })
     );
+    let peak_mb = running.peak_memory_mb();
     running.stop().await?;
-    figures(args, "persistence beside checks", sent?, serde_json::json!({ "checks": checks? }))
+    let (sent, checks, exports) = (sent?, checks?, exports?);
+    eprintln!("{checks} checks and {exports} exports were finished meanwhile");
+    let finished = json!({ "checks": checks, "exports": exports, "service_peak_mb": peak_mb });
+    let what = "persistence beside work";
+    let mut figures = figures(args, what, None, sent, finished)?;
+    for (of, count) in [("checks", checks), ("exports", exports)] {
+        let name = format!("{what}, {of} finished meanwhile");
+        figures.push(Figure::alone(name, "", f64::from(count)));
+    }
+    Ok(figures)
 }
 
 fn figures(
     args: &Args,
     what: &str,
+    p999_goal: Option<Goal>,
     all: Vec<f64>,
-    details: serde_json::Value,
+    more: Json,
 ) -> Result<Vec<Figure>, Error> {
+    let within = all.iter().filter(|millis| **millis <= WITHIN_MS).count();
+    let share = f64::from(u32::try_from(within)?) / f64::from(u32::try_from(all.len())?);
     let latencies = Latencies::of(all)?;
     let name = |of: &str| format!("{what} at {}/s for {} s, {of}", args.rate, args.duration);
     let p999 = Figure::alone(name("p99.9"), "ms", latencies.p999_ms);
-    let max = Figure::alone(name("max"), "ms", latencies.max_ms);
-    let details = match details {
-        serde_json::Value::Object(mut all) => {
-            all.insert("latencies".to_owned(), serde_json::to_value(latencies)?);
-            serde_json::Value::Object(all)
-        }
-        other => other,
-    };
     Ok(vec![
+        Figure::alone(name("within 500 ms"), "%", share * 100.0)
+            .with_goal(ALL)
+            .with_details(json!({ "latencies": latencies }))
+            .with_details(more),
         Figure::alone(name("p50"), "ms", latencies.p50_ms),
         Figure::alone(name("p99"), "ms", latencies.p99_ms),
-        p999.with_goal(Goal::Below(P999_GOAL_MS)).with_details(details),
-        max.with_goal(Goal::Below(MAX_GOAL_MS)),
+        match p999_goal {
+            Some(goal) => p999.with_goal(goal),
+            None => p999,
+        },
+        Figure::alone(name("max"), "ms", latencies.max_ms),
     ])
 }
 
-/// Sends signals at their times; returns their latencies in milliseconds.
-async fn send(running: &Running, args: &Args) -> Result<Vec<f64>, Error> {
-    let mut producers =
-        Producers::new(Clock::system().now().timestamp().unsigned_abs(), Vec::new());
-    let total = args.rate * args.duration;
-    let per_connection = total.div_ceil(CONNECTIONS);
-    let step = Duration::from_secs_f64(1.0 / f64::from(u32::try_from(args.rate)?));
-    let mut clients = JoinSet::new();
-    // Connected before the clock starts.
-    let start = Instant::now() + Duration::from_secs(1);
-    for at in 0..CONNECTIONS {
-        let client = running.connect().await?;
-        let mut requests = Vec::new();
-        for round in 0..per_connection {
-            let number = u32::try_from(round * CONNECTIONS + at)?;
-            producers.begin_batch();
-            let record = producers.record(Clock::system().now().timestamp_micros());
-            let body = record.to_json(&producers.tickers);
-            let request = running.post("/v1/signal_audit_ledger", "application/json", &body);
-            requests.push((start + step * number, request));
-        }
-        clients.spawn(send_each(client, Arc::new(requests)));
+/// Sends signals at their times; returns their latencies in milliseconds. All of them must be there
+/// afterwards.
+async fn send(ledger: &Ledger, running: &Running, args: &Args) -> Result<Vec<f64>, Error> {
+    let before = count(&mut ledger.superuser().await?).await?;
+    let clock = Clock::system();
+    let mut producers = Producers::new(clock.now().timestamp().unsigned_abs(), Vec::new());
+    let mut clients = Vec::with_capacity(CONNECTIONS);
+    for _ in 0..CONNECTIONS {
+        clients.push(running.connect().await?);
     }
-    if Instant::now() > start {
-        return Err("the requests were not made in time".into());
-    }
-    let mut latencies = Vec::new();
-    while let Some(client) = clients.join_next().await {
-        latencies.extend(client??);
+    let requests = running.requests.clone();
+    let next_request = move || {
+        producers.begin_batch();
+        let record = producers.record(clock.now().timestamp_micros());
+        let body = record.to_json(&producers.tickers);
+        requests.post("/v1/signal_audit_ledger", "application/json", &body)
+    };
+    let duration = Duration::from_secs(args.duration);
+    let latencies = open_loop(clients, f64::from(args.rate), duration, next_request).await?;
+    let committed = count(&mut ledger.superuser().await?).await? - before;
+    if committed != latencies.len() as u64 {
+        return Err(format!("{committed} of {} are committed", latencies.len()).into());
     }
     Ok(latencies)
 }
 
-async fn send_each(
-    mut client: Client,
-    requests: Arc<Vec<(Instant, Vec<u8>)>>,
-) -> Result<Vec<f64>, Error> {
-    let mut latencies = Vec::with_capacity(requests.len());
-    for (at, request) in requests.iter() {
-        let is_late = Instant::now() > *at;
-        sleep_until(*at).await;
-        // A timer that fires late is not the service's fault; a connection that is busy is.
-        let sent = if is_late { *at } else { Instant::now() };
-        client.send(request).await?.expect(201)?;
-        latencies.push(sent.elapsed().as_secs_f64() * 1e3);
-    }
-    Ok(latencies)
-}
-
-/// Runs full checks, one after another; returns how many began.
-async fn check_until(bench: &Bench, ledger: &Ledger, done: &AtomicBool) -> Result<u32, Error> {
-    let mut checks = 0;
+/// Does it again and again; returns how often it was finished before everything was sent.
+async fn repeat_until(
+    done: &AtomicBool,
+    work: impl AsyncFn() -> Result<(), Error>,
+) -> Result<u32, Error> {
+    let mut finished = 0;
     while !done.load(Ordering::Relaxed) {
-        checks += 1;
-        let mut check = command(bench, ledger)?;
-        let ended = check.arg("verify").stdout(std::process::Stdio::null()).status().await?;
-        if !ended.success() {
-            return Err(format!("audit-ledger verify ended with {ended}").into());
-        }
+        work().await?;
+        finished += u32::from(!done.load(Ordering::Relaxed));
     }
-    Ok(checks)
+    Ok(finished)
+}
+
+async fn check(bench: &Bench, ledger: &Ledger) -> Result<(), Error> {
+    let mut check = command(bench, ledger)?;
+    let ended = check.arg("verify").stdout(std::process::Stdio::null()).status().await?;
+    if ended.success() {
+        return Ok(());
+    }
+    Err(format!("audit-ledger verify ended with {ended}").into())
 }

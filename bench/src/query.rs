@@ -203,7 +203,7 @@ async fn measure(
                 if let Some(cursor) = cursor {
                     path = format!("{path}&cursor={cursor}");
                 }
-                let request = running.get(&path);
+                let request = running.requests.get(&path);
                 let sent = Instant::now();
                 client.send(&request).await?.expect(200)?;
                 let took = sent.elapsed().as_secs_f64() * 1e3;
@@ -226,7 +226,7 @@ async fn measure(
 
 /// The cursor behind the row of about this id, as the service itself gives it.
 async fn deep_cursor(running: &Running, client: &mut Client, id: i64) -> Result<String, Error> {
-    let request = running.get(&format!("{PATH}?limit=1&to_id={id}"));
+    let request = running.requests.get(&format!("{PATH}?limit=1&to_id={id}"));
     let answer = client.send(&request).await?;
     let page: serde_json::Value = serde_json::from_slice(answer.expect(200)?)?;
     let cursor = page["next_cursor"].as_str().ok_or("there are too few rows for a deep page")?;

@@ -18,6 +18,8 @@ pub(crate) enum Goal {
     RatioAtMost(f64),
     /// Below this, in its unit.
     Below(f64),
+    /// This or more, in its unit.
+    AtLeast(f64),
 }
 
 /// One figure.
@@ -81,6 +83,7 @@ impl Figure {
                 (format!("<= {bound} x"), self.ratio.is_some_and(|it| it <= bound))
             }
             Goal::Below(bound) => (format!("< {bound} {}", self.unit), self.value < bound),
+            Goal::AtLeast(bound) => (format!(">= {bound} {}", self.unit), self.value >= bound),
         };
         (self.goal, self.reached) = (Some(text), Some(reached));
         self
@@ -112,7 +115,7 @@ pub(crate) fn table(machine: &Machine, figures: &[Figure]) -> String {
     // Writing to a String cannot fail.
     let _ = writeln!(
         text,
-        "{:<52}{:>10} {:<7}{:>10}{:>8}  {:<10} beside",
+        "{:<56}{:>10} {:<7}{:>10}{:>8}  {:<10} beside",
         "figure", "measured", "unit", "baseline", "x", "goal"
     );
     for figure in figures {
@@ -126,7 +129,7 @@ pub(crate) fn table(machine: &Machine, figures: &[Figure]) -> String {
         };
         let _ = writeln!(
             text,
-            "{:<52}{:>10} {:<7}{baseline:>10}{ratio:>8}  {goal:<10} {reached:<8}{}",
+            "{:<56}{:>10} {:<7}{baseline:>10}{ratio:>8}  {goal:<10} {reached:<8}{}",
             figure.name,
             shown(figure.value),
             figure.unit,

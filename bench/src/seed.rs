@@ -1,9 +1,10 @@
 //! A ledger of a year: rows with times of their own, which the append trigger would refuse, with
 //! right hashes and links and their entries in the log.
 //!
-//! All of it is one transaction of a superuser, with the triggers of the two tables off and, before
-//! its end, on again as they were: what breaks off leaves nothing behind, no guard that is off
-//! either. The CHECK of the hash stays on. In the end the ledger's own check must find nothing.
+//! All of it is one transaction of a superuser, with the triggers of the two tables off and the indexes
+//! of the rows gone and, before its end, there again as they were: what breaks off leaves nothing
+//! behind, no guard that is off either. The CHECK of the hash stays on. In the end the ledger's own
+//! check must find nothing.
 
 use audit_ledger::appender::{Appender, BatchSettings};
 use audit_ledger::chains::signals::{NewSignal, Side};
@@ -14,7 +15,7 @@ use ledger_verifier::chain::SIGNAL_AUDIT_LEDGER;
 use ledger_verifier::row::row_hash_in;
 use ledger_verifier::{Finding, RowHash};
 use sqlx::types::Uuid;
-use sqlx::{AssertSqlSafe, PgConnection, Row};
+use sqlx::{AssertSqlSafe, PgConnection};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant};
 
@@ -22,6 +23,7 @@ use crate::Error;
 use crate::bench::{Bench, Ledger};
 use crate::records::{Producers, Random};
 use crate::report::Figure;
+use crate::unguarded::lay_bare;
 
 const SEED: u64 = 1;
 const YEAR_US: u64 = 365 * 24 * 3600 * 1_000_000;
@@ -73,7 +75,8 @@ pub(crate) async fn ensure(ledger: &Ledger, rows: u64) -> Result<(), Error> {
     check(ledger).await
 }
 
-async fn count(connection: &mut PgConnection) -> Result<u64, Error> {
+/// Rows of the ledger: ids have no gap.
+pub(crate) async fn count(connection: &mut PgConnection) -> Result<u64, Error> {
     let last: i64 =
         sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM public.signal_audit_ledger")
             .fetch_one(connection)
@@ -122,7 +125,7 @@ async fn fill(
     correlation_ids: Vec<Uuid>,
 ) -> Result<(), Error> {
     sqlx::raw_sql("BEGIN").execute(&mut *connection).await?;
-    let enable = disable_triggers(connection).await?;
+    let restore = lay_bare(connection).await?;
     let first_leaf: i64 =
         sqlx::query_scalar("SELECT coalesce(max(leaf_index) + 1, 0) FROM public.ledger_log")
             .fetch_one(&mut *connection)
@@ -147,7 +150,8 @@ async fn fill(
         }
     }
     maker.await??;
-    for statement in enable {
+    eprintln!("{rows} rows; making their indexes …");
+    for statement in restore {
         sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *connection).await?;
     }
     sqlx::raw_sql("COMMIT").execute(connection).await?;
@@ -221,46 +225,6 @@ fn push_entry(entries: &mut Vec<u8>, leaf_index: i64, id: i64, row_hash: RowHash
         entries.extend_from_slice(&length.to_be_bytes());
         entries.extend_from_slice(field);
     }
-}
-
-/// Switches off the triggers of both tables, and the one that would refuse that; returns what
-/// switches each on as it was, that one last.
-async fn disable_triggers(connection: &mut PgConnection) -> Result<Vec<String>, Error> {
-    let enabled = |state: &str| match state {
-        "A" => "ENABLE ALWAYS",
-        "R" => "ENABLE REPLICA",
-        "O" => "ENABLE",
-        _ => "DISABLE",
-    };
-    let guard: String = sqlx::query_scalar(
-        "SELECT evtenabled::text FROM pg_event_trigger WHERE evtname = 'ledger_guard_ddl'",
-    )
-    .fetch_one(&mut *connection)
-    .await?;
-    let event_trigger = "ALTER EVENT TRIGGER ledger_guard_ddl";
-    let mut off = vec![format!("{event_trigger} DISABLE")];
-    let mut on = Vec::new();
-    let triggers = sqlx::query(
-        "SELECT tgrelid::regclass::text AS of_table, quote_ident(tgname) AS name,
-                tgenabled::text AS state
-         FROM pg_trigger
-         WHERE NOT tgisinternal AND tgrelid IN (
-             'public.signal_audit_ledger'::regclass, 'public.ledger_log'::regclass)",
-    )
-    .fetch_all(&mut *connection)
-    .await?;
-    for trigger in triggers {
-        let (table, name): (String, String) =
-            (trigger.try_get("of_table")?, trigger.try_get("name")?);
-        let state: String = trigger.try_get("state")?;
-        off.push(format!("ALTER TABLE {table} DISABLE TRIGGER {name}"));
-        on.push(format!("ALTER TABLE {table} {} TRIGGER {name}", enabled(&state)));
-    }
-    on.push(format!("{event_trigger} {}", enabled(&guard)));
-    for statement in off {
-        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *connection).await?;
-    }
-    Ok(on)
 }
 
 struct Silent;

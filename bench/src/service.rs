@@ -7,12 +7,14 @@ use std::time::Duration;
 use audit_ledger::keys::{ApiKey, Scopes};
 use audit_ledger::store::keys::create_key;
 use secrecy::ExposeSecret;
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::Error;
 use crate::bench::{Bench, Ledger};
 use crate::client::Client;
+use crate::drain::{Drained, drain};
 
 const READY_WITHIN: Duration = Duration::from_secs(20);
 const STOPPED_WITHIN: Duration = Duration::from_secs(20);
@@ -22,7 +24,30 @@ const STOPPED_WITHIN: Duration = Duration::from_secs(20);
 pub(crate) struct Running {
     child: Child,
     address: SocketAddr,
+    pub(crate) requests: Requests,
+}
+
+/// Makes whole requests that are authorized.
+#[derive(Clone, Debug)]
+pub(crate) struct Requests {
     authorization: String,
+}
+
+impl Requests {
+    pub(crate) fn get(&self, path: &str) -> Vec<u8> {
+        format!("GET {path} HTTP/1.1\r\nHost: bench\r\n{}\r\n\r\n", self.authorization).into_bytes()
+    }
+
+    /// One with records.
+    pub(crate) fn post(&self, path: &str, content_type: &str, body: &str) -> Vec<u8> {
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: bench\r\n{}\r\nContent-Type: {content_type}\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            self.authorization,
+            body.len()
+        )
+        .into_bytes()
+    }
 }
 
 /// A command of the program on this ledger, with no other settings than these.
@@ -55,7 +80,7 @@ impl Running {
             .stdout(Stdio::null())
             .spawn()?;
         let authorization = format!("Authorization: Bearer {}", key.text().expose_secret());
-        let running = Self { child, address, authorization };
+        let running = Self { child, address, requests: Requests { authorization } };
         let until = Instant::now() + READY_WITHIN;
         while !running.is_ready().await {
             if Instant::now() > until {
@@ -68,7 +93,7 @@ impl Running {
 
     async fn is_ready(&self) -> bool {
         let Ok(mut client) = self.connect().await else { return false };
-        let answer = client.send(&self.get("/readyz")).await;
+        let answer = client.send(&self.requests.get("/readyz")).await;
         answer.is_ok_and(|answer| answer.status == 200)
     }
 
@@ -76,20 +101,9 @@ impl Running {
         Client::connect(self.address).await
     }
 
-    /// A whole request.
-    pub(crate) fn get(&self, path: &str) -> Vec<u8> {
-        format!("GET {path} HTTP/1.1\r\nHost: bench\r\n{}\r\n\r\n", self.authorization).into_bytes()
-    }
-
-    /// A whole request with records.
-    pub(crate) fn post(&self, path: &str, content_type: &str, body: &str) -> Vec<u8> {
-        format!(
-            "POST {path} HTTP/1.1\r\nHost: bench\r\n{}\r\nContent-Type: {content_type}\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            self.authorization,
-            body.len()
-        )
-        .into_bytes()
+    /// Reads the whole answer to a GET over a connection of its own, keeping none of it.
+    pub(crate) async fn drain(&self, path: &str) -> Result<Drained, Error> {
+        drain(TcpStream::connect(self.address).await?, &self.requests.get(path)).await
     }
 
     /// The most memory that it has had so far, in MB.
@@ -109,7 +123,12 @@ impl Running {
 
 /// The high-water mark of a process's resident memory (`VmHWM`); `None` once it has ended.
 pub(crate) fn peak_memory_mb(child: &Child) -> Option<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()?)).ok()?;
+    peak_memory_of(child.id()?)
+}
+
+/// That of the process of this id.
+pub(crate) fn peak_memory_of(id: u32) -> Option<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u32 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(f64::from(kib) * 1024.0 / 1e6)

@@ -85,7 +85,7 @@ impl Loads {
                 self.head = row_hash;
                 self.next_id += 1;
             }
-            requests.push(running.post(PATH, "application/x-ndjson", &body));
+            requests.push(running.requests.post(PATH, "application/x-ndjson", &body));
             load.copies.push(encoder.finish());
         }
         load.requests = Arc::new(requests);

@@ -2,6 +2,7 @@
 //! jsonb would refuse, and every number by its literal text.
 
 use std::collections::{BTreeSet, HashSet};
+use std::ops::Range;
 
 use jiter::{Jiter, JiterError, JiterErrorType, JsonErrorType, Peek};
 use serde::de::IgnoredAny;
@@ -14,6 +15,7 @@ pub const MAX_DEPTH: usize = 128;
 
 /// JSON pointers (RFC 6901) to members of a body.
 pub type Pointers = BTreeSet<String>;
+static NOTHING: Pointers = Pointers::new();
 
 /// The value of a member of the body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +33,11 @@ pub enum Member {
 /// Reads a body, which must be an object, and returns the members that these pointers name, with
 /// their pointers.
 pub fn read_object(body: &[u8], wanted: &Pointers) -> Result<Vec<(String, Member)>, Fault> {
+    Ok(read(body, wanted)?.1.members)
+}
+
+/// The text of a body, which must be an object, and what was found in it.
+fn read<'a>(body: &'a [u8], wanted: &'a Pointers) -> Result<(&'a str, Reader<'a>), Fault> {
     let text = std::str::from_utf8(body).map_err(|error| {
         let detail = format!("the body is not UTF-8 from byte {}", error.valid_up_to());
         Fault::of_body(Reason::InvalidUtf8, detail)
@@ -46,37 +53,22 @@ pub fn read_object(body: &[u8], wanted: &Pointers) -> Result<Vec<(String, Member
             _ => fault,
         }
     })?;
-    if let Some(fault) = reader.fault {
-        return Err(fault);
-    }
-    if is_object {
-        Ok(reader.members)
-    } else {
-        Err(Fault::of_body(Reason::NotAnObject, "the body is not a JSON object"))
+    match reader.fault.take() {
+        Some(fault) => Err(fault),
+        None if is_object => Ok((text, reader)),
+        None => Err(Fault::of_body(Reason::NotAnObject, "the body is not a JSON object")),
     }
 }
 
 /// The members of a body, which must be an object, each with its text as it stands there.
 pub fn read_members(body: &[u8]) -> Result<Vec<(String, &str)>, Fault> {
-    read_object(body, &Pointers::new())?;
-    let text = std::str::from_utf8(body).unwrap_or_default();
-    let mut json = Jiter::new(text.as_bytes());
-    let mut members = Vec::new();
-    let mut name = json.next_object().map_err(malformed)?.map(str::to_owned);
-    while let Some(this) = name {
-        let peek = json.peek().map_err(malformed)?;
-        let start = json.current_index();
-        json.known_skip(peek).map_err(malformed)?;
-        members.push((this, &text[start..json.current_index()]));
-        name = json.next_key().map_err(malformed)?.map(str::to_owned);
-    }
-    Ok(members)
+    let (text, reader) = read(body, &NOTHING)?;
+    Ok(reader.top.into_iter().map(|(name, place)| (name, &text[place])).collect())
 }
 
 /// Whether a text is JSON that PostgreSQL's jsonb takes, no object having a member twice.
 pub fn check_document(text: &str) -> Result<(), Fault> {
-    let nothing = Pointers::new();
-    let mut reader = Reader::new(text, &nothing);
+    let mut reader = Reader::new(text, &NOTHING);
     reader.body()?;
     reader.fault.map_or(Ok(()), Err)
 }
@@ -109,8 +101,7 @@ pub fn take_token(body: &[u8], member: &str) -> Option<(String, Vec<u8>)> {
     let (token, range) = found.filter(|(token, _)| !token.is_empty())?;
     let blanked = [&body[..range.start], b"\"\"", &body[range.end..]].concat();
     // A body that cannot be read whole could hide the token where it is not looked for.
-    let nothing = Pointers::new();
-    Reader::new(std::str::from_utf8(&blanked).ok()?, &nothing).body().ok()?;
+    Reader::new(std::str::from_utf8(&blanked).ok()?, &NOTHING).body().ok()?;
     Some((token, blanked))
 }
 
@@ -123,8 +114,7 @@ pub fn holds_text(body: &[u8], texts: &[&str]) -> bool {
         return true;
     }
     let Ok(body) = std::str::from_utf8(body) else { return false };
-    let nothing = Pointers::new();
-    let mut reader = Reader::new(body, &nothing);
+    let mut reader = Reader::new(body, &NOTHING);
     reader.forbidden = texts;
     // Of a body that cannot be read whole, what could be was looked at.
     let _ = reader.body();
@@ -137,6 +127,8 @@ struct Reader<'a> {
     wanted: &'a Pointers,
     /// Those found.
     members: Vec<(String, Member)>,
+    /// The body's own members, and where their values stand in it.
+    top: Vec<(String, Range<usize>)>,
     /// The pointer of what is being read.
     pointer: String,
     /// Texts that must not stand in the body, and whether one does.
@@ -152,6 +144,7 @@ impl<'a> Reader<'a> {
             json: Jiter::new(text.as_bytes()),
             wanted,
             members: Vec::new(),
+            top: Vec::new(),
             pointer: String::new(),
             forbidden: &[],
             saw_forbidden: false,
@@ -225,7 +218,11 @@ impl<'a> Reader<'a> {
         while let Some(this) = name {
             self.check_text(&this);
             let peek = self.json.peek().map_err(malformed)?;
+            let start = self.json.current_index();
             self.member(&this, peek, depth)?;
+            if depth == 1 {
+                self.top.push((this.clone(), start..self.json.current_index()));
+            }
             if seen.contains(&this) {
                 let rule = "stands twice in one object";
                 self.found(Fault::of_field(Reason::DuplicateMember, &shown(&this), rule));

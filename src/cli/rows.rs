@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use ledger_verifier::Chain;
 use tokio::sync::watch;
 
 use super::Failure;
@@ -15,9 +14,10 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::export::{self, Exporter, Format};
 use crate::feed::{Feed, start_leaf};
-use crate::query::{Filter, PARAMETERS};
+use crate::query::{Filter, add_all, filters_of};
 use crate::replay::{self, ReplayedRow, Speed};
-use crate::store::feed::read_log_page;
+use crate::store::Database;
+use crate::store::feed::{log_size, read_log_page};
 use crate::store::pool::Pool;
 
 /// Connections for reading pages.
@@ -35,28 +35,19 @@ pub(super) struct Filters {
 }
 
 impl Filters {
-    fn of(&self, chains: &[&'static Chain]) -> Result<Vec<Filter>, Failure> {
-        let mut filters: Vec<_> = chains.iter().map(|chain| Filter::all(chain)).collect();
-        for given in &self.filters {
-            let (name, text) = given.split_once('=').ok_or("--filter: is NAME=VALUE")?;
-            let parameter = PARAMETERS.iter().find(|parameter| parameter.name == name);
-            let parameter = parameter.ok_or_else(|| format!("--filter {name}: is no filter"))?;
-            for filter in &mut filters {
-                filter.add(parameter, text).map_err(|rule| format!("--filter {name}: {rule}"))?;
-            }
-        }
+    /// For each of these chains, or for every one.
+    fn of(&self, chains: &[String]) -> Result<Vec<Filter>, Failure> {
+        let names = chains.iter().map(String::as_str);
+        let mut filters = filters_of(names).map_err(|rule| format!("--chains: {rule}"))?;
+        let given = self.filters.iter().map(|given| given.split_once('='));
+        let given: Vec<_> = given.collect::<Option<_>>().ok_or("--filter: is NAME=VALUE")?;
+        add_all(&mut filters, given).map_err(|(name, rule)| format!("--filter {name}: {rule}"))?;
         Ok(filters)
     }
 }
 
 fn chain_names() -> clap::builder::PossibleValuesParser {
     clap::builder::PossibleValuesParser::new(IN_LEDGER.map(|chain| chain.name))
-}
-
-fn chains(names: &[String]) -> Vec<&'static Chain> {
-    let is_wanted =
-        |chain: &&Chain| names.is_empty() || names.iter().any(|name| name == chain.name);
-    IN_LEDGER.into_iter().filter(is_wanted).collect()
 }
 
 /// Arguments of `export`.
@@ -76,8 +67,7 @@ pub(super) struct Export {
 }
 
 pub(super) async fn export(args: Export, config: &Config, clock: Clock) -> Result<(), Failure> {
-    let chain = chains(std::slice::from_ref(&args.chain));
-    let filter = args.filters.of(&chain)?.pop().ok_or("no chain")?;
+    let filter = args.filters.of(std::slice::from_ref(&args.chain))?.pop().ok_or("no chain")?;
     let ledger = super::open(config, clock).await?;
     let (appender, writer) = Appender::start(ledger.app.clone(), BatchSettings::default(), clock);
     let exporter = Exporter { actor: "command line".to_owned(), source_ip: None };
@@ -145,31 +135,30 @@ pub(super) struct Replay {
 }
 
 pub(super) async fn replay(args: Replay, config: &Config, clock: Clock) -> Result<(), Failure> {
-    let filters = args.filters.of(&chains(&args.chains))?;
+    let filters = args.filters.of(&args.chains)?;
     let ledger = super::open(config, clock).await?;
-    let pool = Pool::of(&ledger.app, CONNECTIONS);
-    let begun = replay::begin(&ledger.app, &pool, filters, args.from_leaf.into(), args.speed).await;
-    let replayed = match begun {
-        Ok(begun) => send_rows(begun, &args).await,
-        Err(error) => Err(error.into()),
-    };
+    let replayed = replay_rows(&ledger.app, filters, &args).await;
     ledger.close().await;
     replayed
 }
 
-async fn send_rows(mut replay: replay::Replay, args: &Replay) -> Result<(), Failure> {
+async fn replay_rows(app: &Database, filters: Vec<Filter>, args: &Replay) -> Result<(), Failure> {
+    let pool = Pool::of(app, CONNECTIONS);
+    let log_size = log_size(&pool).await?;
+    let leaves = (args.from_leaf.into(), log_size);
+    let mut replayed = replay::begin(app, &pool, filters, leaves, args.speed).await?;
     let client = reqwest::Client::builder().timeout(POST_WITHIN).build()?;
     let is_shown = args.to.is_some() && std::io::stderr().is_terminal();
     let bar = if is_shown { ProgressBar::new(0) } else { ProgressBar::hidden() };
     bar.set_style(ProgressStyle::with_template("{bar:40} leaf {pos}/{len}  {per_sec}  {eta}")?);
-    bar.set_length(u64::try_from(replay.log_size).unwrap_or(0));
+    bar.set_length(u64::try_from(log_size).unwrap_or(0));
     let mut stdout = std::io::BufWriter::new(std::io::stdout());
     let mut rows: u64 = 0;
     loop {
-        if replay.rows.is_empty() {
+        if replayed.is_empty() {
             stdout.flush()?;
         }
-        let row = match replay.rows.recv().await {
+        let row = match replayed.recv().await {
             Some(Ok(Some(row))) => row,
             Some(Ok(None)) => break,
             Some(Err(error)) => return Err(error.into()),
@@ -231,7 +220,7 @@ pub(super) struct Tail {
 
 /// Prints what is appended, until it is ended or nobody reads it.
 pub(super) async fn tail(args: Tail, config: &Config, clock: Clock) -> Result<(), Failure> {
-    let filters = args.filters.of(&chains(&args.chains))?;
+    let filters = args.filters.of(&args.chains)?;
     let ledger = super::open(config, clock).await?;
     let pool = Pool::of(&ledger.app, CONNECTIONS);
     // No commits of its own.
@@ -244,7 +233,7 @@ pub(super) async fn tail(args: Tail, config: &Config, clock: Clock) -> Result<()
         let page = read_log_page(&pool, &filters, leaf, i64::MAX).await?;
         leaf = page.next_leaf;
         for row in &page.rows {
-            writeln!(stdout, "{}", row.to_json())?;
+            write_line(&mut stdout, &row.into())?;
         }
         stdout.flush()?;
         if page.is_last {

@@ -11,7 +11,6 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::Service;
@@ -20,7 +19,7 @@ use super::deadline::Started;
 use super::page::{FilterParameters, NoParameters, Parameters};
 use super::problem::{Code, Problem, RefusedParameter, RefusedUnderV1};
 use super::rows::{chain_of, no_such_row};
-use super::stream::body_of;
+use super::stream::{Places, body_of};
 use super::telemetry::ClientAddress;
 use super::webhook::not_recorded;
 use crate::clock::random_bytes;
@@ -30,7 +29,8 @@ use crate::query::Filter;
 
 const TOTAL_ROWS: HeaderName = HeaderName::from_static("x-total-rows");
 const FORMAT: &str = "format";
-/// Exports at once: each holds a snapshot and three connections.
+/// Exports at once, and replays that are not paced: each holds a snapshot, and a connection for each chain
+/// that it reads.
 const EXPORTS: usize = 4;
 /// How long a link is good for.
 const LINK_FOR: Duration = Duration::from_mins(1);
@@ -40,13 +40,14 @@ const MAX_LINKS: usize = 1000;
 /// What exports share.
 #[derive(Clone, Debug)]
 pub struct Exports {
-    places: Arc<Semaphore>,
+    pub(super) places: Places,
     links: Arc<Mutex<HashMap<[u8; 32], Link>>>,
 }
 
 impl Default for Exports {
     fn default() -> Self {
-        Self { places: Arc::new(Semaphore::new(EXPORTS)), links: Arc::default() }
+        let places = Places::new(EXPORTS, "exports and replays at full speed are under way");
+        Self { places, links: Arc::default() }
     }
 }
 
@@ -79,10 +80,7 @@ impl Wanted {
         actor: String,
         client: ClientAddress,
     ) -> Result<Response, Problem> {
-        let Ok(place) = Arc::clone(&service.exports.places).try_acquire_owned() else {
-            let detail = format!("{EXPORTS} exports are under way");
-            return Err(Problem::new(Code::Unavailable, detail).retry_after(5));
-        };
+        let place = service.exports.places.take()?;
         let name = file_name(self.filter.chain, self.format, service.clock.now());
         let exporter = Exporter { actor, source_ip: Some(client.nearest) };
         let begun =

@@ -18,12 +18,13 @@ use serde::Serialize;
 
 use super::problem::{Code, Problem};
 use crate::body::shown;
-use crate::query::{Filter, Order, PARAMETERS};
+use crate::query::{Filter, Order, PARAMETERS, Parameter, add_all, filters_of};
 use crate::store::page::{PageRange, Slice};
 
 const LIMIT: &str = "limit";
 const CURSOR: &str = "cursor";
 const ORDER: &str = "order";
+const CHAINS: &str = "chains";
 /// Items on a page, unless `limit` says so.
 const DEFAULT_LIMIT: u32 = 100;
 /// Items on a page at most.
@@ -202,28 +203,31 @@ impl Parameters {
         missing: &str,
     ) -> Result<Filter, Problem> {
         let mut filter = Filter::all(chain);
-        for parameter in Filter::parameters_of(chain).filter(|parameter| parameter.name != missing)
-        {
-            if let Some(text) = self.take::<String>(parameter.name)? {
-                filter.add(parameter, &text).map_err(|rule| unreadable(parameter.name, rule))?;
-            }
-        }
+        let taken = Filter::parameters_of(chain).filter(|parameter| parameter.name != missing);
+        self.add_to(std::slice::from_mut(&mut filter), taken)?;
         Ok(filter)
     }
 
-    /// A filter for each of these chains, which must have what the parameters are about.
-    pub(super) fn filters_of(&mut self, chains: &[&'static Chain]) -> Result<Vec<Filter>, Problem> {
-        let mut filters: Vec<_> = chains.iter().map(|chain| Filter::all(chain)).collect();
-        for parameter in &PARAMETERS {
-            if let Some(text) = self.take::<String>(parameter.name)? {
-                for filter in &mut filters {
-                    filter
-                        .add(parameter, &text)
-                        .map_err(|rule| unreadable(parameter.name, rule))?;
-                }
-            }
-        }
+    /// A filter for each chain of the list `chains`, which must have what the parameters are about.
+    pub(super) fn filters_of_chains(&mut self) -> Result<Vec<Filter>, Problem> {
+        let names = self.take::<String>(CHAINS)?;
+        let names = names.iter().flat_map(|names| names.split(','));
+        let mut filters = filters_of(names).map_err(|rule| unreadable(CHAINS, rule))?;
+        self.add_to(&mut filters, PARAMETERS.iter())?;
         Ok(filters)
+    }
+
+    fn add_to(
+        &mut self,
+        filters: &mut [Filter],
+        parameters: impl Iterator<Item = &'static Parameter>,
+    ) -> Result<(), Problem> {
+        for Parameter { name, .. } in parameters {
+            let text = self.take::<String>(name)?;
+            let given = text.as_deref().map(|text| (*name, text));
+            add_all(filters, given).map_err(|(name, rule)| unreadable(name, rule))?;
+        }
+        Ok(())
     }
 
     /// `order`, where it is given.

@@ -12,7 +12,7 @@ use super::problem::{Problem, RefusedParameter, RefusedUnderV1};
 use super::rows::{chain_of, no_such_row};
 use crate::keys::scope::Read;
 use crate::query::GroupBy;
-use crate::store::stats::{Stats, stats};
+use crate::store::stats::Stats;
 
 const GROUP_BY: &str = "group_by";
 
@@ -59,6 +59,6 @@ pub(super) async fn get(
     });
     let group_by = group_by.transpose()?;
     parameters.finish()?;
-    let Stats { groups, truncated } = stats(&service.reads, &filter, group_by).await?;
+    let Stats { groups, truncated } = service.statistics.read(&filter, group_by).await?;
     Ok(Json(StatsAnswer { groups, truncated }))
 }

@@ -8,7 +8,6 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
-use ledger_verifier::Chain;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
@@ -16,64 +15,61 @@ use super::Service;
 use super::auth::Authorized;
 use super::page::{FilterParameters, Parameters, unreadable};
 use super::problem::{Code, Problem, RefusedParameter, RefusedUnderV1};
-use crate::chains::IN_LEDGER;
+use crate::export::{CHUNK_BYTES, CHUNKS, STALLED_AFTER};
 use crate::feed::start_leaf;
 use crate::keys::scope::{Export, Read};
 use crate::query::Filter;
-use crate::replay::{Replay, ReplayedRow, Speed, begin};
-use crate::store::StoreError;
-use crate::store::feed::read_log_page;
+use crate::replay::{ReplayedRow, Speed, begin};
+use crate::store::feed::{log_size, read_log_page};
 use crate::store::pool::Pool;
+use crate::store::{Database, StoreError};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const EVENTS: &str = "text/event-stream";
 const NDJSON: &str = "application/x-ndjson";
 /// A feed with nothing to tell says so this often, so that no proxy takes it for dead.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(15);
-/// A receiver that takes nothing for so long is given up.
-const STALLED_AFTER: Duration = Duration::from_mins(1);
-/// Followers and replays at once.
+/// Followers and paced replays at once, and the connections that they share.
 const STREAMS: usize = 128;
-const CHUNKS: usize = 4;
-const CHUNK_BYTES: usize = 64 << 10;
+const CONNECTIONS: u32 = 4;
 
-/// How many streams there may be.
+/// What streams share: however many there are, they leave the connections of requests alone.
 #[derive(Clone, Debug)]
-pub struct Streams(Arc<Semaphore>);
-
-impl Default for Streams {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(STREAMS)))
-    }
+pub struct Streams {
+    places: Places,
+    reads: Pool,
 }
 
 impl Streams {
-    fn place(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        Arc::clone(&self.0).try_acquire_owned().map_err(|_| {
-            let detail = format!("{STREAMS} feeds and replays are open");
-            Problem::new(Code::Unavailable, detail).retry_after(5)
-        })
+    /// Of this ledger. Needs tokio's runtime.
+    pub(super) fn of(database: &Database) -> Self {
+        Self {
+            places: Places::new(STREAMS, "feeds and replays are open"),
+            reads: Pool::of_streams(database, CONNECTIONS),
+        }
     }
 }
 
-/// A filter for each chain that `chains` names, or for every chain.
-fn filters_of(parameters: &mut Parameters) -> Result<Vec<Filter>, Problem> {
-    let given = parameters.take::<String>("chains")?;
-    let chains = match &given {
-        None => IN_LEDGER.to_vec(),
-        Some(names) => {
-            let mut chains: Vec<&'static Chain> = Vec::new();
-            for name in names.split(',') {
-                let chain = IN_LEDGER.into_iter().find(|chain| chain.name == name);
-                let chain =
-                    chain.filter(|chain| !chains.iter().any(|had| std::ptr::eq(*had, *chain)));
-                let rule = "is a comma-separated list of chains, each once";
-                chains.push(chain.ok_or_else(|| unreadable("chains", rule))?);
-            }
-            chains
-        }
-    };
-    parameters.filters_of(&chains)
+/// How many bodies of a kind may be under way, each of which holds a place.
+#[derive(Clone, Debug)]
+pub(super) struct Places {
+    free: Arc<Semaphore>,
+    all: usize,
+    kind: &'static str,
+}
+
+impl Places {
+    /// So many; `kind` goes on from their number where all are taken.
+    pub(super) fn new(all: usize, kind: &'static str) -> Self {
+        Self { free: Arc::new(Semaphore::new(all)), all, kind }
+    }
+
+    pub(super) fn take(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        Arc::clone(&self.free).try_acquire_owned().map_err(|_| {
+            let detail = format!("{} {}", self.all, self.kind);
+            Problem::new(Code::Unavailable, detail).retry_after(5)
+        })
+    }
 }
 
 /// An event (HTML, section 9.2.6): its id is the row's leaf index, its type the chain.
@@ -146,7 +142,7 @@ pub(super) async fn feed(
     headers: HeaderMap,
     mut parameters: Parameters,
 ) -> Result<Response, Problem> {
-    let filters = filters_of(&mut parameters)?;
+    let filters = parameters.filters_of_chains()?;
     parameters.finish()?;
     let after = headers.get(LAST_EVENT_ID).map(|value| {
         let leaf = value.to_str().ok().and_then(|text| text.parse().ok());
@@ -154,13 +150,13 @@ pub(super) async fn feed(
         leaf.ok_or_else(|| unreadable("Last-Event-ID", "is the leaf index of an event"))
     });
     let after = after.transpose()?;
-    let place = service.streams.place()?;
+    let place = service.streams.places.take()?;
     let (leaf, size) = start_leaf(&service.reads, after).await?;
     if leaf > size {
         return Err(unreadable("Last-Event-ID", "is beyond the end of the log"));
     }
     let (to, chunks) = mpsc::channel(CHUNKS);
-    tokio::spawn(follow(service.reads.clone(), filters, leaf, service.feed.size(), to));
+    tokio::spawn(follow(service.streams.reads.clone(), filters, leaf, service.feed.size(), to));
     Ok(answer(EVENTS, chunks, place))
 }
 
@@ -188,7 +184,7 @@ async fn follow(
         };
         leaf = page.next_leaf;
         for row in &page.rows {
-            write_event(&replayed(row), &mut chunk);
+            write_event(&row.into(), &mut chunk);
         }
         if !page.is_last || !chunk.is_empty() {
             continue;
@@ -208,15 +204,6 @@ async fn follow(
                 chunk.extend_from_slice(format!(": nothing new\nid: {}\n\n", leaf - 1).as_bytes());
             }
         }
-    }
-}
-
-fn replayed(row: &crate::store::rows::StoredRow) -> ReplayedRow {
-    let leaf_index = row.leaf_index.and_then(|leaf| i64::try_from(leaf.0).ok());
-    ReplayedRow {
-        chain: row.chain.name,
-        leaf_index: leaf_index.unwrap_or(i64::MAX),
-        json: row.to_json().get().as_bytes().to_vec(),
     }
 }
 
@@ -243,7 +230,7 @@ pub(super) async fn replay(
     headers: HeaderMap,
     mut parameters: Parameters,
 ) -> Result<Response, Problem> {
-    let filters = filters_of(&mut parameters)?;
+    let filters = parameters.filters_of_chains()?;
     let speed = parameters.take::<Speed>("speed")?.unwrap_or(Speed::UNBOUNDED);
     let from_leaf = parameters.take::<i64>("from_leaf")?.unwrap_or(0);
     if !(0..1 << 53).contains(&from_leaf) {
@@ -254,9 +241,12 @@ pub(super) async fn replay(
     let is_events = accepts
         .flat_map(|value| value.split(','))
         .any(|kind| kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(EVENTS));
-    let place = service.streams.place()?;
-    let Replay { mut rows, .. } =
-        begin(&service.database, &service.reads, filters, from_leaf, speed).await?;
+    // One that is not paced holds a snapshot, as an export does.
+    let Service { database, reads, streams, exports, .. } = &service;
+    let places = if speed == Speed::UNBOUNDED { &exports.places } else { &streams.places };
+    let place = places.take()?;
+    let leaves = (from_leaf, log_size(reads).await?);
+    let mut rows = begin(database, &streams.reads, filters, leaves, speed).await?;
     let (to, chunks) = mpsc::channel(CHUNKS);
     tokio::spawn(async move {
         let mut chunk = Vec::new();

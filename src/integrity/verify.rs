@@ -2,6 +2,7 @@
 //! and compared with the row before it, with the log, and with its documents.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ledger_verifier::check::{
@@ -10,6 +11,7 @@ use ledger_verifier::check::{
 use ledger_verifier::{Chain, Finding, FindingKind, LogEntry, RowId};
 use serde_json::json;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -23,6 +25,8 @@ use crate::store::{Database, StoreError};
 pub const LISTED_FINDINGS: usize = 1000;
 /// Pieces that may wait between a reader and the comparison with the log.
 const PIECES_AHEAD: usize = 8;
+/// Findings of the database that may wait until the rows are compared.
+const FINDINGS_AHEAD: usize = 1000;
 
 /// What was found in one chain, in the log, or in the guards.
 #[derive(Clone, Debug)]
@@ -235,7 +239,7 @@ pub async fn verify(
     progress: &mut dyn Progress,
 ) -> Result<Report, StoreError> {
     let started = Instant::now();
-    let snapshot = Snapshot::take(database).await?;
+    let snapshot = Arc::new(Snapshot::take(database).await?);
     let mut notes = Vec::new();
     let chains = match scope {
         Scope::Ledger => IN_LEDGER.to_vec(),
@@ -249,10 +253,24 @@ pub async fn verify(
         acknowledged: acknowledged(&snapshot, &mut notes).await?,
         progress,
     };
-    run.compare_with_log(&snapshot, &chains).await;
-    run.check_documents(&snapshot, &chains).await;
-    run.check_references(&snapshot, &chains).await;
-    snapshot.close().await;
+    // What the database itself compares goes on beside what is read and hashed here; its findings
+    // wait until all that concerns the rows is found.
+    let (sender, mut found_by_database) = mpsc::channel(FINDINGS_AHEAD);
+    let ((), errors) = tokio::join!(
+        async {
+            run.compare_with_log(&snapshot, &chains).await;
+            while let Some(finding) = found_by_database.recv().await {
+                run.found(&mut vec![finding]);
+            }
+        },
+        check_in_database(&snapshot, &chains, sender)
+    );
+    for (at, error) in errors {
+        run.chains[at].error.get_or_insert(error.to_string());
+    }
+    if let Some(snapshot) = Arc::into_inner(snapshot) {
+        snapshot.close().await;
+    }
     let Run { chains: mut reports, log, .. } = run;
     // Of one chain alone, the log's report says only what is wrong.
     if matches!(scope, Scope::Ledger) || log.findings_count > 0 || log.error.is_some() {
@@ -331,19 +349,23 @@ impl Run<'_> {
     }
 
     /// Reads the log and every chain side by side, so that each entry meets its row.
-    async fn compare_with_log(&mut self, snapshot: &Snapshot, chains: &[&'static Chain]) {
-        let (log_sender, log) = mpsc::channel(PIECES_AHEAD);
+    async fn compare_with_log(&mut self, snapshot: &Arc<Snapshot>, chains: &[&'static Chain]) {
         let mut rows = Vec::new();
-        let mut reads: Vec<ReadFuture<'_>> = Vec::new();
+        // Each is decoded and hashed by a task of its own; they end with this future.
+        let mut reads = JoinSet::new();
         for (at, &chain) in chains.iter().enumerate() {
             let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
             rows.push(Rows::new(at, pieces));
-            reads.push(Box::pin(read_chain(snapshot, chain, sender)));
+            let snapshot = Arc::clone(snapshot);
+            reads.spawn(async move { (Some(at), read_chain(&snapshot, chain, sender).await) });
         }
-        reads.push(Box::pin(snapshot.read_log(log_sender)));
-        // Decoding and hashing go on while the entries are compared.
-        let (ends, ()) = tokio::join!(futures_util::future::join_all(reads), self.merge(log, rows));
-        for (report, end) in self.chains.iter_mut().chain([&mut self.log]).zip(ends) {
+        let (sender, log) = mpsc::channel(PIECES_AHEAD);
+        let of_log = Arc::clone(snapshot);
+        reads.spawn(async move { (None, of_log.read_log(sender).await) });
+        self.merge(log, rows).await;
+        while let Some(ended) = reads.join_next().await {
+            let (at, end) = ended.expect("a reader neither panics nor is aborted");
+            let report = at.map_or(&mut self.log, |at| &mut self.chains[at]);
             report.error = end.err().map(|error| error.to_string());
         }
     }
@@ -414,48 +436,39 @@ impl Run<'_> {
             }
         }
     }
-
-    async fn check_documents(&mut self, snapshot: &Snapshot, chains: &[&'static Chain]) {
-        for (at, chain) in chains.iter().enumerate() {
-            let found = |id, column, holds: &str| {
-                let finding = Finding {
-                    kind: FindingKind::Document,
-                    chain: chain.name.to_owned(),
-                    id: Some(id),
-                    leaf_index: None,
-                    detail: format!("{column} does not equal {column}_text (it hashes to {holds})"),
-                };
-                self.found(&mut vec![finding]);
-            };
-            if let Err(error) = snapshot.find_changed_documents(chain, found).await {
-                self.chains[at].error.get_or_insert(error.to_string());
-            }
-        }
-    }
 }
 
-impl Run<'_> {
-    /// Foreign keys do not hold for whoever switches them off.
-    async fn check_references(&mut self, snapshot: &Snapshot, chains: &[&'static Chain]) {
-        for (at, chain) in chains.iter().enumerate() {
-            let found = |id, column, value: &str, target| {
-                let finding = Finding {
-                    kind: FindingKind::Content,
-                    chain: chain.name.to_owned(),
-                    id: Some(id),
-                    leaf_index: None,
-                    detail: format!("{column} {value} names no row of {target}"),
-                };
-                self.found(&mut vec![finding]);
-            };
-            if let Err(error) = snapshot.find_orphans(chain, found).await {
-                self.chains[at].error.get_or_insert(error.to_string());
-            }
-        }
+/// What the database compares by itself: documents with their texts, and references with what they
+/// name. Foreign keys do not hold for whoever switches them off. Answers with what could not be
+/// compared, by the chain's place.
+async fn check_in_database(
+    snapshot: &Snapshot,
+    chains: &[&'static Chain],
+    findings: mpsc::Sender<Finding>,
+) -> Vec<(usize, StoreError)> {
+    let mut errors = Vec::new();
+    for (at, chain) in chains.iter().enumerate() {
+        let finding = |kind, id, detail| Finding {
+            kind,
+            chain: chain.name.to_owned(),
+            id: Some(id),
+            leaf_index: None,
+            detail,
+        };
+        let document = |id, column, holds: &str| {
+            let detail = format!("{column} does not equal {column}_text (it hashes to {holds})");
+            finding(FindingKind::Document, id, detail)
+        };
+        let reference = |id, column, value: &str, target| {
+            let detail = format!("{column} {value} names no row of {target}");
+            finding(FindingKind::Content, id, detail)
+        };
+        let documents = snapshot.find_changed_documents(chain, &findings, document).await;
+        let references = snapshot.find_orphans(chain, &findings, reference).await;
+        errors.extend(documents.err().into_iter().chain(references.err()).map(|e| (at, e)));
     }
+    errors
 }
-
-type ReadFuture<'a> = std::pin::Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + 'a>>;
 
 async fn read_chain(
     snapshot: &Snapshot,

@@ -1,11 +1,12 @@
 //! Rows of several chains in the order of the log, a page at a time.
 
+use chrono::DateTime;
 use sqlx::postgres::{PgListener, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::{AssertSqlSafe, PgExecutor, Row};
 
-use super::filter::condition;
+use super::filter::{IdRange, condition};
 use super::pool::Pool;
-use super::rows::{StoredRow, select};
+use super::rows::{Query, StoredRow, select};
 use super::{Database, InStatement, StoreError};
 use crate::query::Filter;
 
@@ -27,11 +28,14 @@ pub struct LogPage {
 
 /// Leaves in the log.
 pub async fn log_size(pool: &Pool) -> Result<i64, StoreError> {
+    count_leaves(pool.get()).await
+}
+
+pub(super) async fn count_leaves(executor: impl PgExecutor<'_>) -> Result<i64, StoreError> {
     sqlx::query_scalar(
-        "/* log_size */ SELECT coalesce(
-             (SELECT leaf_index + 1 FROM public.ledger_log ORDER BY leaf_index DESC LIMIT 1), 0)",
+        "/* log_size */ SELECT coalesce(pg_catalog.max(leaf_index) + 1, 0) FROM public.ledger_log",
     )
-    .fetch_one(pool.get())
+    .fetch_one(executor)
     .await
     .in_statement("log_size")
 }
@@ -70,9 +74,17 @@ pub async fn read_log_page(
             continue;
         };
         let ids: Vec<i64> = entry.try_get("ids").in_statement(STATEMENT)?;
-        let range = pool.id_range(filter).await?;
-        let wanted = format!("t.id = ANY ($1) AND {}", condition(filter, range));
-        page.rows.extend(select(pool.get(), filter.chain, &wanted, |query| query.bind(ids)).await?);
+        // The page has its ids: times are compared as they stand, and need no range of ids, which
+        // for a feed would be another with every page.
+        let ((from, before), (from_time, before_time)) = (filter.ids(), filter.times());
+        let wanted = format!(
+            "t.id = ANY ($1) AND ($2::timestamptz IS NULL OR t.created_at >= $2)
+             AND ($3::timestamptz IS NULL OR t.created_at < $3) AND {}",
+            condition(filter, IdRange { from, before })
+        );
+        let time = |micros: Option<i64>| micros.and_then(DateTime::from_timestamp_micros);
+        let bind = |query: Query| query.bind(ids).bind(time(from_time)).bind(time(before_time));
+        page.rows.extend(select(pool.get(), filter.chain, &wanted, bind).await?);
     }
     page.is_last = leaves < PAGE_LEAVES;
     page.rows.sort_by_key(|row| row.leaf_index.map_or(u64::MAX, |leaf| leaf.0));

@@ -23,6 +23,24 @@ pub struct PageRange {
     pub limit: u32,
 }
 
+impl PageRange {
+    /// What ends a query whose rows have this id, so that it has those of the range and one more.
+    pub(super) fn after(&self, id: &str) -> String {
+        let comparison = if self.order == Order::Ascending { '>' } else { '<' };
+        let after = self.after.map(|after| format!("AND {id} {comparison} {after} "));
+        format!(
+            "{}ORDER BY {id} {} LIMIT {}",
+            after.unwrap_or_default(),
+            self.direction(),
+            i64::from(self.limit) + 1
+        )
+    }
+
+    fn direction(&self) -> &'static str {
+        if self.order == Order::Ascending { "ASC" } else { "DESC" }
+    }
+}
+
 /// A part of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slice<T> {
@@ -52,22 +70,15 @@ impl List<'_> {
     ) -> Result<Slice<T>, StoreError> {
         let Self { name, select, id } = self;
         // The sum runs over lengths alone, which stand beside what is stored out of line.
-        let (direction, comparison) = match range.order {
-            Order::Ascending => ("ASC", '>'),
-            Order::Descending => ("DESC", '<'),
-        };
-        let after = match range.after {
-            Some(after) => format!("AND {id} {comparison} {after}"),
-            None => String::new(),
-        };
-        let (limit, one_more) = (range.limit, i64::from(range.limit) + 1);
+        let (direction, limit) = (range.direction(), range.limit);
+        let after = range.after(id);
         let statement = format!(
             "/* {name} */
              SELECT * FROM (
                  SELECT listed.*,
                         pg_catalog.lead(true) OVER in_order IS NOT NULL AS has_more,
                         pg_catalog.sum(size) OVER in_order - size AS bytes_before
-                 FROM ({select} {after} ORDER BY {id} {direction} LIMIT {one_more}) AS listed
+                 FROM ({select} {after}) AS listed
                  WINDOW in_order AS (ORDER BY {id} {direction} ROWS UNBOUNDED PRECEDING)) AS page
              WHERE bytes_before < {PAGE_BYTES} ORDER BY {id} {direction} LIMIT {limit}"
         );

@@ -1,4 +1,4 @@
-//! Connections for short reads, shared by requests.
+//! Connections for short reads, shared by requests or by streams.
 
 use std::time::Duration;
 
@@ -11,6 +11,8 @@ use crate::query::Filter;
 
 /// How long a request waits for a connection.
 const ACQUIRE_WITHIN: Duration = Duration::from_secs(2);
+/// How long a stream does, for which nobody waits.
+const STREAM_ACQUIRES_WITHIN: Duration = Duration::from_mins(1);
 /// A connection that was idle for longer is asked whether it still lives before it is used: after
 /// a restart of the server none does.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
@@ -22,11 +24,20 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Of so many connections at most. Needs tokio's runtime.
+    /// Of so many connections at most, for requests. Needs tokio's runtime.
     pub fn of(database: &Database, connections: u32) -> Self {
+        Self::within(database, connections, ACQUIRE_WITHIN)
+    }
+
+    /// The same for streams, of which there may be many more than connections.
+    pub fn of_streams(database: &Database, connections: u32) -> Self {
+        Self::within(database, connections, STREAM_ACQUIRES_WITHIN)
+    }
+
+    fn within(database: &Database, connections: u32, limit: Duration) -> Self {
         let options = PgPoolOptions::new()
             .max_connections(connections)
-            .acquire_timeout(ACQUIRE_WITHIN)
+            .acquire_timeout(limit)
             .test_before_acquire(false)
             .before_acquire(|connection, state| {
                 Box::pin(async move {

@@ -9,6 +9,7 @@ use sqlx::{AssertSqlSafe, Connection, Row};
 use tokio::sync::mpsc;
 
 use super::copy::{CopyDecoder, CopyFormatError, copy_columns, decode};
+use super::feed::count_leaves;
 use super::filter::{condition, id_range};
 use super::lockdown::acknowledged_findings;
 use super::rows::columns_in_order;
@@ -186,19 +187,19 @@ impl Snapshot {
         .await
     }
 
-    /// Runs `found` on each row whose generated document does not equal its text, with the
-    /// column's name and a hash that stands for what the column holds.
-    pub async fn find_changed_documents(
+    /// Sends what `found` makes of each row whose generated document does not equal its text: of the
+    /// column's name and a hash that stands for what the column holds. Ends early, without error, where
+    /// nobody receives any more, as do all these.
+    pub async fn find_changed_documents<T: Send>(
         &self,
         chain: &'static Chain,
-        mut found: impl FnMut(RowId, &'static str, &str) + Send,
+        to: &mpsc::Sender<T>,
+        found: impl Fn(RowId, &'static str, &str) -> T + Send + Sync,
     ) -> Result<(), StoreError> {
-        const STATEMENT: &str = "find_changed_documents";
         for column in chain.columns.iter().filter(|column| column.ty == ColumnType::Document) {
             if !self.may_have_changed(chain, column).await? {
                 continue;
             }
-            let mut connection = self.reader().await?;
             let query = format!(
                 "/* find_changed_documents */
                  SELECT coalesce(id, 0),
@@ -209,17 +210,15 @@ impl Snapshot {
                 column.name,
                 column.stored_name()
             );
-            let mut rows =
-                sqlx::query_as::<_, (i64, String)>(AssertSqlSafe(query)).fetch(&mut connection);
-            while let Some((id, holds)) = rows.try_next().await.in_statement(STATEMENT)? {
-                found(RowId(id), column.name, &holds);
-            }
+            let found = |id, holds: String| found(id, column.name, &holds);
+            self.send_each("find_changed_documents", query, to, found).await?;
         }
         Ok(())
     }
 
-    /// Whether any of a column's documents does not equal its text, or has one that is no JSON any more. To
-    /// find out which takes twice as long, since each of those errors has to be caught.
+    /// Whether any of a column's documents is stored in other bytes than its text makes, or has a text
+    /// that is no JSON any more. To find out which takes several times as long: each of those errors
+    /// has to be caught.
     async fn may_have_changed(
         &self,
         chain: &'static Chain,
@@ -227,7 +226,8 @@ impl Snapshot {
     ) -> Result<bool, StoreError> {
         let query = format!(
             "/* may_have_changed */ SELECT EXISTS (
-                 SELECT FROM public.{} AS t WHERE t.{}::text IS DISTINCT FROM t.{}::jsonb::text)",
+                 SELECT FROM public.{} AS t
+                 WHERE pg_catalog.record_image_ne(ROW(t.{}), ROW(t.{}::jsonb)))",
             chain.name,
             column.name,
             column.stored_name()
@@ -242,27 +242,42 @@ impl Snapshot {
         }
     }
 
-    /// Runs `found` on each row that names one that is not there, with the column, its value, and the
-    /// chain that it names.
-    pub async fn find_orphans(
+    /// Sends what `found` makes of each row that names one that is not there: of the column, its value,
+    /// and the chain that it names.
+    pub async fn find_orphans<T: Send>(
         &self,
         chain: &'static Chain,
-        mut found: impl FnMut(RowId, &'static str, &str, &'static str) + Send,
+        to: &mpsc::Sender<T>,
+        found: impl Fn(RowId, &'static str, &str, &'static str) -> T + Send + Sync,
     ) -> Result<(), StoreError> {
-        const STATEMENT: &str = "find_orphans";
         for reference in REFERENCES.iter().filter(|reference| reference.chain == chain.name) {
             let Reference { chain, column, target, is_named, names_one } = reference;
-            let mut connection = self.reader().await?;
             let query = format!(
                 "/* find_orphans */ SELECT coalesce(t.id, 0), t.{column}::text FROM public.{chain} AS t
                  WHERE {names_one}
                    AND NOT EXISTS (SELECT FROM public.{target} AS o WHERE {is_named})
                  ORDER BY t.id"
             );
-            let mut rows =
-                sqlx::query_as::<_, (i64, String)>(AssertSqlSafe(query)).fetch(&mut connection);
-            while let Some((id, value)) = rows.try_next().await.in_statement(STATEMENT)? {
-                found(RowId(id), column, &value, target);
+            let found = |id, value: String| found(id, column, &value, target);
+            self.send_each("find_orphans", query, to, found).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends what `found` makes of the id and the text that each row of a query has.
+    async fn send_each<T: Send>(
+        &self,
+        statement: &'static str,
+        query: String,
+        to: &mpsc::Sender<T>,
+        found: impl Fn(RowId, String) -> T + Send,
+    ) -> Result<(), StoreError> {
+        let mut connection = self.reader().await?;
+        let mut rows =
+            sqlx::query_as::<_, (i64, String)>(AssertSqlSafe(query)).fetch(&mut connection);
+        while let Some((id, text)) = rows.try_next().await.in_statement(statement)? {
+            if to.send(found(RowId(id), text)).await.is_err() {
+                break;
             }
         }
         Ok(())
@@ -301,10 +316,14 @@ impl Snapshot {
                  SELECT {columns}, t.prev_hash, t.row_hash, l.leaf_index
                  FROM public.{chain} AS t
                  LEFT JOIN public.ledger_log AS l ON l.chain = '{chain}' AND l.id = t.id
+                     AND l.id >= {from} AND l.id < {before}
                  WHERE {condition} ORDER BY t.id
              ) TO STDOUT (FORMAT binary)",
             columns = columns_in_order(chain),
             chain = chain.name,
+            // Said again, or all of the log is read to be joined.
+            from = ids.from,
+            before = ids.before,
             condition = condition(filter, ids)
         );
         copy_out("read_rows", connection, &query, to, |fields| {
@@ -330,12 +349,7 @@ impl Snapshot {
     /// Leaves in the log. On a connection of its own, as everything that may fail: the snapshot
     /// goes on without it.
     pub async fn log_size(&self) -> Result<i64, StoreError> {
-        sqlx::query_scalar(
-            "/* log_size */ SELECT coalesce(max(leaf_index) + 1, 0) FROM public.ledger_log",
-        )
-        .fetch_one(&mut self.reader().await?)
-        .await
-        .in_statement("log_size")
+        count_leaves(&mut self.reader().await?).await
     }
 
     /// The `finding_id`s that were acknowledged.

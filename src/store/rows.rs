@@ -94,18 +94,21 @@ pub async fn list_rows(
 ) -> Result<Slice<StoredRow>, StoreError> {
     let chain = filter.chain;
     let ids = pool.id_range(filter).await?;
+    // The ids come from indexes alone, also where many rows must be passed over to find them.
     let select = format!(
-        "SELECT {columns}, {size} AS size FROM public.{name} AS t WHERE {condition}",
+        "SELECT {columns}, {size} AS size FROM public.{name} AS t WHERE t.id = ANY (ARRAY(
+             SELECT t.id FROM public.{name} AS t WHERE {condition} {after}))",
         columns = columns(chain),
         size = size(chain),
         name = chain.name,
         condition = condition(filter, ids),
+        after = range.after("t.id"),
     );
     let list = List { name: "list_rows", select: &select, id: "id" };
     list.read(pool, range, |row| read(chain, row)).await
 }
 
-type Query = sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments>;
+pub(super) type Query = sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments>;
 
 pub(super) async fn select<'c>(
     executor: impl sqlx::PgExecutor<'c>,

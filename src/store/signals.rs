@@ -11,6 +11,12 @@ use super::pool::Pool;
 use super::trades::time;
 use crate::query::Filter;
 
+/// What tells apart the records `t` of one signal, as their unique index has it; of the signal itself it is
+/// empty.
+pub(super) const KEY_OF_RECORD: &str = "(CASE t.record_type::text WHEN 'SIGNAL' THEN ''::bytea
+    ELSE public.ledger_outcome_content(t.signal_type, t.confidence, t.price, t.\"timestamp\",
+        t.received_at, t.payload_json_text, t.acted_upon, t.execution_id, t.correlation_id) END)";
+
 /// One signal and what is known of it now: a row of `vw_signal_current`.
 #[derive(Clone, Debug, Serialize, sqlx::FromRow, utoipa::ToSchema)]
 pub struct CurrentSignal {

@@ -141,6 +141,11 @@ impl Server {
         }
     }
 
+    /// A request to be sent, whose answer may have no end.
+    pub(crate) fn get(&self, path: &str) -> reqwest::RequestBuilder {
+        self.client.get(format!("http://{}{path}", self.address))
+    }
+
     /// The status of an answer whose body may have no end.
     pub(crate) async fn status(&self, method: &str, path: &str, authorization: &str) -> u16 {
         let url = format!("http://{}{path}", self.address);
@@ -178,8 +183,7 @@ impl Server {
     }
 
     pub(crate) async fn text(&self, path: &str) -> String {
-        let url = format!("http://{}{path}", self.address);
-        self.client.get(url).send().await.unwrap().text().await.unwrap()
+        self.get(path).send().await.unwrap().text().await.unwrap()
     }
 
     pub(crate) async fn count(&self, table: &str) -> i64 {

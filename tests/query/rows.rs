@@ -74,7 +74,8 @@ fn of_signal(n: u32, signal: &NewRow) -> [NewRow; 2] {
     [debate, changed(order(n, correlation_id), &texts)]
 }
 
-async fn append(appender: &Appender, rows: Vec<NewRow>) {
+/// Appends them, some in each transaction.
+pub(crate) async fn append(appender: &Appender, rows: Vec<NewRow>) {
     // So many at once have one time.
     for rows in rows.chunks(9) {
         for answer in appender.append_all(rows.to_vec(), soon()).await {

@@ -2,19 +2,23 @@
 
 use std::collections::HashMap;
 
-use audit_ledger::chains::signal_audit_ledger::{Direction, ProducedSignal, Record};
-use audit_ledger::chains::{Appended, IN_LEDGER, rfc3339};
+use audit_ledger::chains::signal_audit_ledger::{Direction, Outcome, ProducedSignal, Record};
+use audit_ledger::chains::{Appended, IN_LEDGER, NewRow, rfc3339};
 use audit_ledger::clock::Clock;
+use audit_ledger::query::{Filter, GroupBy, add_all};
+use audit_ledger::store::pool::Pool;
+use audit_ledger::store::stats::{Limits, Statistics};
 use chrono::{DateTime, Timelike};
 use ledger_verifier::chain::{AI_DEBATES, SIGNAL_AUDIT_LEDGER};
 use ledger_verifier::decimal::to_string;
 use ledger_verifier::{Chain, Value};
 use serde_json::{Value as Json, json};
 
+use crate::common::builders::record;
 use crate::common::read_back::ReadRow;
-use crate::common::{TestLedger, soon};
+use crate::common::{TestLedger, fetch, run, soon, wait_until};
 use crate::naive::{Condition, EQUAL, id_of, json_of, number_of, parameters_of, scan, value_of};
-use crate::rows::ledger_with_variety;
+use crate::rows::{ROWS, append, ledger_with_variety, records};
 use crate::{Desk, query};
 
 /// A whole number of units of 10^-4 over a count, rounded half away from zero to such units.
@@ -152,11 +156,19 @@ async fn compare(
     let body = desk.read(&path).await;
     assert_eq!(body["truncated"], false, "{path}");
     let found = body["groups"].as_array().unwrap();
-    let mut expected = expected(chain, rows, conditions, group_by);
-    assert_eq!(found.len(), expected.len(), "{path}: {found:?}");
+    assert_same(&path, found, expected(chain, rows, conditions, group_by), group_by);
+}
+
+fn assert_same(
+    asked: &str,
+    found: &[Json],
+    mut expected: HashMap<String, Json>,
+    group_by: Option<&str>,
+) {
+    assert_eq!(found.len(), expected.len(), "{asked}: {found:?}");
     for group in found {
         let key = group.get("group").unwrap_or(&Json::Null).to_string();
-        assert_eq!(Some(group), expected.remove(&key).as_ref(), "{path} {key}");
+        assert_eq!(Some(group), expected.remove(&key).as_ref(), "{asked} {key}");
     }
     // Times in their order, others the largest first.
     let is_time = group_by.is_some_and(|group_by| ["hour", "day"].contains(&group_by));
@@ -165,7 +177,7 @@ async fn compare(
     } else {
         found.is_sorted_by_key(|group| std::cmp::Reverse(group["count"].as_i64().unwrap()))
     };
-    assert!(is_sorted, "{path}: {found:?}");
+    assert!(is_sorted, "{asked}: {found:?}");
 }
 
 /// By what a chain's rows can be grouped.
@@ -204,6 +216,109 @@ async fn every_grouping_of_every_chain_is_what_a_scan_counts() {
         }
     }
     desk.close().await;
+}
+
+/// Signals with their outcomes, and other words on every third signal from before.
+fn more_records(round: u32, rows: &[ReadRow]) -> Vec<NewRow> {
+    let now = Clock::system().now();
+    let first = ROWS + 1 + round * 10;
+    let new = (first..first + 10).flat_map(records);
+    let signals = rows
+        .iter()
+        .filter(|row| value_of(&SIGNAL_AUDIT_LEDGER, row, "record_type") == text("SIGNAL"));
+    let again = signals.step_by(3).zip(0_u32..).map(|(row, n)| {
+        let (module, signal_id) = key_of(row);
+        let mut outcome = Outcome::new(&module, &signal_id, (n + round).is_multiple_of(2));
+        outcome.execution_id = Some(format!("round {round}"));
+        Record::Outcome(outcome).new_row("desk", now).unwrap()
+    });
+    new.chain(again).collect()
+}
+
+#[tokio::test]
+async fn sums_that_are_kept_are_those_of_a_scan_whatever_comes() {
+    let desk = Desk::open(ledger_with_variety().await).await;
+    let chain = &SIGNAL_AUDIT_LEDGER;
+    // Everything is kept, in small pieces; or all but the questions with several groups.
+    let kept = |groups| {
+        let limits = Limits { piece: 7, few: 0, groups };
+        Statistics::new(Pool::of(&desk.ledger.app(), 2), limits)
+    };
+    let kept = [kept(10_000), kept(2)];
+    let appender = desk.ledger.appender();
+    for round in 0..4 {
+        let rows = desk.rows(chain).await;
+        let id = |parameter, id| Condition::new(chain, parameter, Value::Integer(id));
+        let of = |parameter, value| Condition::new(chain, parameter, value);
+        let filters = [
+            vec![],
+            vec![id("from_id", 5), id("to_id", 31)],
+            vec![id("from_id", 20), of("direction", text("LONG"))],
+            vec![of("acted_upon", Value::Boolean(false)), of("recorded_by", text("desk"))],
+            vec![of("from", rows[15].values.last().unwrap().clone())],
+            vec![of("timestamp_from", value_of(chain, &rows[20], "timestamp"))],
+        ];
+        for conditions in &filters {
+            let mut filter = [Filter::all(chain)];
+            let given = conditions.iter().map(|c| (c.parameter, c.text.as_str()));
+            add_all(&mut filter, given).unwrap();
+            let [filter] = filter;
+            let by = groupings(chain).into_iter().map(Some).chain([None]);
+            for (group_by, kept) in by.flat_map(|by| kept.iter().map(move |kept| (by, kept))) {
+                let grouping = group_by.map(|name| GroupBy::of(chain, name).unwrap());
+                let found = kept.read(&filter, grouping).await.unwrap();
+                let asked = format!("round {round}, {conditions:?} by {group_by:?}");
+                let expected = expected(chain, &rows, conditions, group_by);
+                assert_same(&asked, &found.groups, expected, group_by);
+            }
+        }
+        append(&appender, more_records(round, &rows)).await;
+    }
+    drop(appender);
+    desk.close().await;
+}
+
+/// A plan that looks for each outcome's signal among all of one producer reads a million entries here.
+#[tokio::test]
+async fn what_statistics_read_of_a_ledger_that_nobody_has_analyzed_is_in_proportion() {
+    const SIGNALS: u32 = 2_000;
+    const ROUNDS: u32 = 3;
+    let ledger = TestLedger::new().await;
+    let mut superuser = ledger.connect_superuser().await;
+    // Else autovacuum would come to the rescue on a slow machine.
+    run(&mut superuser, "SELECT pg_stat_reset()").await;
+    let appender = ledger.appender();
+    append(&appender, (1..=SIGNALS).map(record).collect()).await;
+    let kept = [0, i64::MAX].map(|few| {
+        let limits = Limits { few, ..Limits::default() };
+        Statistics::new(Pool::of(&ledger.app(), 1), limits)
+    });
+    let filter = Filter::all(&SIGNAL_AUDIT_LEDGER);
+    let grouping = GroupBy::of(&SIGNAL_AUDIT_LEDGER, "ticker");
+    for round in 1..=ROUNDS {
+        let outcome = |n: u32| {
+            let mut outcome = Outcome::new("ema", &format!("ema-{}", n * 4), round % 2 == 1);
+            outcome.execution_id = Some(round.to_string());
+            Record::Outcome(outcome).new_row("ema", Clock::system().now()).unwrap()
+        };
+        append(&appender, (1..=SIGNALS / 4).map(outcome).collect()).await;
+        for kept in &kept {
+            let stats = kept.read(&filter, grouping).await.unwrap();
+            let acted = stats.groups.iter().map(|group| group["acted_upon"].as_i64().unwrap());
+            assert_eq!(acted.sum::<i64>(), i64::from(round % 2 * SIGNALS / 4), "round {round}");
+        }
+    }
+    drop((appender, kept));
+    // A session tells what it read at its end.
+    let is_told = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity
+        WHERE datname = current_database() AND usename = 'app_trading')";
+    wait_until(&mut superuser, is_told).await;
+    let read = "SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes
+        WHERE relname = 'signal_audit_ledger'";
+    let entries: i64 = fetch(&mut superuser, read).await;
+    let rows = i64::from(SIGNALS + SIGNALS / 4 * ROUNDS);
+    assert!((rows..rows * 40).contains(&entries), "{entries} entries were read for {rows} rows");
+    ledger.finish().await;
 }
 
 #[tokio::test]

@@ -7,11 +7,10 @@ use crate::common::builders::api_key;
 use crate::{Desk, mixed};
 
 async fn link(desk: &Desk, key: &str, export: &str) -> (u16, Value) {
-    let url = format!("http://{}/v1/downloads", desk.server.address);
     let body = json!({ "export": export }).to_string();
-    let request = desk.client.post(url).header("Authorization", key).body(body);
-    let answer = request.send().await.unwrap();
-    (answer.status().as_u16(), answer.json().await.unwrap())
+    let headers = [("Authorization", key)];
+    let answer = desk.server.post("/v1/downloads", body.as_bytes(), &headers).await;
+    (answer.status, answer.body)
 }
 
 #[tokio::test]
@@ -21,13 +20,12 @@ async fn a_link_gives_the_file_once_without_a_key() {
     let export = "/v1/export/signal_audit_ledger?format=csv&ticker=AAPL";
     let (status, download) = link(&desk, &desk.key, export).await;
     assert_eq!((status, &download["expires_in_s"]), (201, &60.into()), "{download}");
-    let url = format!("http://{}{}", desk.server.address, download["url"].as_str().unwrap());
-    let first = desk.client.get(&url).send().await.unwrap();
+    let path = download["url"].as_str().unwrap();
+    let first = desk.server.get(path).send().await.unwrap();
     assert_eq!(first.status(), 200);
     assert_eq!(first.text().await.unwrap(), desk.text(export).await);
-    for url in [url, format!("http://{}/downloads/{}", desk.server.address, "0".repeat(64))] {
-        let again = desk.client.get(&url).send().await.unwrap();
-        assert_eq!(again.status(), 404);
+    for path in [path, &format!("/downloads/{}", "0".repeat(64))] {
+        assert_eq!(desk.server.get(path).send().await.unwrap().status(), 404);
     }
     let events = desk.listed("security_events", "&event_type=EXPORT_COMPLETED").await;
     assert!(events.len() == 2 && events.iter().all(|event| event["actor"] == "desk"));

@@ -6,9 +6,9 @@ use reqwest::Response;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::common::{attempt, fetch, run};
+use crate::common::{attempt, fetch, run, wait_until};
 use crate::server::Server;
-use crate::{Desk, mixed, outcome, produced};
+use crate::{Desk, json_lines, mixed, outcome, produced};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -111,7 +111,9 @@ async fn a_feed_has_the_rows_of_its_filter_from_every_instance_and_from_sql() {
     let desk = Desk::open().await;
     let other = Server::start(&desk.ledger).await;
     desk.append(vec![produced(1)]).await;
-    let query = "?chains=signal_audit_ledger&source_module=social";
+    // Bounds of times that nobody has reached yet.
+    let query = "?chains=signal_audit_ledger&source_module=social&to=2100-01-01T00:00:00Z\
+                 &timestamp_from=2026-01-01T00:00:00Z";
     let mut follower = Follower::open(&desk, query, None).await;
     // Of others; of nobody's filter; through another instance; by SQL.
     desk.append(vec![produced(2), produced(4), outcome(4)]).await;
@@ -156,6 +158,39 @@ async fn who_reads_nothing_slows_nobody() {
         assert_eq!(reading.next().await.row["id"], n + 1);
     }
     drop((idle, reading));
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn however_many_follow_lists_and_statistics_are_answered() {
+    /// More than the connections of streams and requests together.
+    const OF_EACH: usize = 12;
+    let desk = Desk::open().await;
+    desk.append(mixed(1, 20)).await;
+    let events = desk.listed("order_events", "").await;
+    let mut superuser = desk.ledger.connect_superuser().await;
+    // Whoever reads this chain stands still, and keeps his connection.
+    run(&mut superuser, "BEGIN; LOCK TABLE order_events IN ACCESS EXCLUSIVE MODE").await;
+    let (mut followers, mut replays) = (Vec::new(), Vec::new());
+    for _ in 0..OF_EACH {
+        followers.push(Follower::open(&desk, "?chains=order_events", Some(0)).await);
+        let path = "/v1/replay?chains=order_events&speed=1000000000";
+        replays.push(desk.get(path).send().await.unwrap());
+    }
+    let stand_still = "SELECT count(*) >= 4 FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    wait_until(&mut desk.ledger.connect_superuser().await, stand_still).await;
+    for path in ["/v1/signals", "/v1/security_events", "/v1/signals/stats"] {
+        timeout(Duration::from_secs(30), desk.read(path)).await.expect(path);
+    }
+    // And none of them breaks off.
+    run(&mut superuser, "ROLLBACK").await;
+    for (mut follower, replay) in followers.into_iter().zip(replays) {
+        for event in &events {
+            assert_eq!(&follower.next().await.row, event);
+        }
+        assert_eq!(json_lines(&replay.text().await.unwrap()), events);
+    }
     desk.close().await;
 }
 

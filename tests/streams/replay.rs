@@ -10,8 +10,10 @@ use crate::{Desk, json_lines, mixed, produced};
 #[tokio::test]
 async fn a_replay_has_the_ledgers_order_however_fast_it_is() {
     let desk = Desk::open().await;
-    desk.append(mixed(1, 80)).await;
+    desk.append(mixed(1, 40)).await;
+    desk.append(mixed(40, 80)).await;
     let all = desk.ledger_order().await;
+    let middle = all.last().unwrap()["created_at"].as_str().unwrap();
     for speed in ["0", "1000000000"] {
         assert_eq!(desk.lines(&format!("/v1/replay?speed={speed}")).await, all);
         for from_leaf in [0, 1, 57, all.len() - 1, all.len(), all.len() + 5] {
@@ -33,6 +35,13 @@ async fn a_replay_has_the_ledgers_order_however_fast_it_is() {
             "/v1/replay?speed={speed}&chains=signal_audit_ledger&ticker=AAPL&from_id=20&from_leaf=3"
         );
         assert_eq!(desk.lines(&path).await, expected);
+        let (since, before): (Vec<_>, _) =
+            all.iter().cloned().partition(|row| row["created_at"].as_str() >= Some(middle));
+        assert!(!before.is_empty());
+        for (bound, expected) in [("from", since), ("to", before)] {
+            let path = format!("/v1/replay?speed={speed}&{bound}={middle}");
+            assert_eq!(desk.lines(&path).await, expected, "{path}");
+        }
     }
     desk.close().await;
 }

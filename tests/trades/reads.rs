@@ -18,7 +18,7 @@ async fn follow(desk: &Desk, list: &str, limit: usize, meanwhile: impl AsyncFn()
     let mut next = format!("{list}?limit={limit}");
     let mut all = Vec::new();
     loop {
-        let page = desk.get(&next).await;
+        let page = desk.ask(&next).await;
         assert_eq!(page.status, 200, "{page:?}");
         let found = ids(&page.body);
         assert!(found.len() <= limit);
@@ -103,7 +103,7 @@ async fn what_is_not_there_and_what_cannot_be_read_is_told() {
         "/v1/trades/1",
         "/v1/kill_switch_events/1",
     ] {
-        let answer = desk.get(path).await;
+        let answer = desk.ask(path).await;
         assert_eq!((answer.status, &answer.body["code"]), (404, &json!("NTF-001")), "{path}");
     }
     let of_signals = desk.read("/v1/signals").await;
@@ -121,7 +121,7 @@ async fn what_is_not_there_and_what_cannot_be_read_is_told() {
             ("nonsense=1", "nonsense"),
             ("symbol=%ff", "symbol"),
         ] {
-            let answer = desk.get(&format!("{list}?{query}")).await;
+            let answer = desk.ask(&format!("{list}?{query}")).await;
             let said = (answer.status, &answer.body["code"], &answer.body["field"]);
             assert_eq!(said, (400, &json!("VAL-003"), &json!(named)), "{list}?{query}");
         }
@@ -134,7 +134,7 @@ async fn what_is_not_there_and_what_cannot_be_read_is_told() {
     let answer = desk.post("order_events", long.to_string().as_bytes()).await;
     assert_eq!((answer.status, &answer.body["field"]), (422, &json!("x".repeat(64))));
     assert!(answer.body.to_string().len() < 1_000);
-    let answer = desk.get("/v1/signals/1?nonsense=1").await;
+    let answer = desk.ask("/v1/signals/1?nonsense=1").await;
     assert_eq!((answer.status, &answer.body["field"]), (400, &json!("nonsense")));
     for (method, path) in
         [("POST", "/v1/signals"), ("DELETE", "/v1/ai_debates"), ("PUT", "/v1/trades")]

@@ -125,6 +125,8 @@ pub struct ChainChecker {
     next_id: i64,
     /// The stored `row_hash` of the row before, and None where nothing is known of it.
     last_hash: Option<Vec<u8>>,
+    /// The same, where it is what that row's columns hash to.
+    last_computed: Option<RowHash>,
     last_created_at: Option<i64>,
     buffer: Vec<u8>,
 }
@@ -132,11 +134,12 @@ pub struct ChainChecker {
 impl ChainChecker {
     /// From the chain's first row, whose `prev_hash` must be the genesis value.
     pub fn new(chain: &'static Chain) -> Self {
-        let genesis = RowHash::genesis(chain.name).to_hex().to_vec();
+        let genesis = RowHash::genesis(chain.name);
         Self {
             chain,
             next_id: 1,
-            last_hash: Some(genesis),
+            last_hash: Some(genesis.to_hex().to_vec()),
+            last_computed: Some(genesis),
             last_created_at: None,
             buffer: Vec::new(),
         }
@@ -147,7 +150,7 @@ impl ChainChecker {
         if first.0 <= 1 {
             return Self::new(chain);
         }
-        Self { next_id: first.0, last_hash: None, ..Self::new(chain) }
+        Self { next_id: first.0, last_hash: None, last_computed: None, ..Self::new(chain) }
     }
 
     /// The id that the next row must have; one above the highest seen.
@@ -177,7 +180,8 @@ impl ChainChecker {
 
         // After a gap the row that this one links to is unknown: the gap says it already.
         let link_known = self.last_hash.as_deref().filter(|_| id == expected);
-        if link_known.is_some_and(|last| last != row.prev_hash) {
+        let is_linked = link_known.map(|last| last == row.prev_hash);
+        if is_linked == Some(false) {
             report(
                 FindingKind::Link,
                 match id {
@@ -194,13 +198,15 @@ impl ChainChecker {
             );
         }
 
-        match RowHash::from_hex(row.prev_hash) {
+        // What was computed for the row before needs no decoding.
+        let known = self.last_computed.take().filter(|_| is_linked == Some(true));
+        match known.or_else(|| RowHash::from_hex(row.prev_hash)) {
             None => report(
                 FindingKind::Content,
                 format!("prev_hash is no hash; {}", stored_state(self.chain, row)),
             ),
             Some(prev) => match row_hash_in(self.chain, prev, row.values, &mut self.buffer) {
-                Ok(hash) if hash.to_hex() == *row.row_hash => {}
+                Ok(hash) if hash.to_hex() == *row.row_hash => self.last_computed = Some(hash),
                 Ok(hash) => report(
                     FindingKind::Content,
                     format!("row_hash is {}, the columns hash to {hash}", shown(row.row_hash)),
@@ -224,7 +230,9 @@ impl ChainChecker {
         if row.id().is_some() {
             self.next_id = self.next_id.max(id.saturating_add(1));
         }
-        self.last_hash = Some(row.row_hash.to_vec());
+        let last_hash = self.last_hash.get_or_insert_default();
+        last_hash.clear();
+        last_hash.extend_from_slice(row.row_hash);
         if id > expected {
             findings.insert(first, missing_rows(chain, RowId(expected), RowId(id - 1)));
         }

@@ -22,21 +22,15 @@ pub fn write(units: i128, scale: u8, out: &mut Vec<u8>) {
     if units < 0 {
         out.push(b'-');
     }
+    let mut buffer = itoa::Buffer::new();
+    let digits = buffer.format(units.unsigned_abs()).as_bytes();
     let scale = usize::from(scale);
-    // 39 digits hold any i128, 40 with the zero before the point.
-    let mut digits = [b'0'; 40];
-    let mut rest = units.unsigned_abs();
-    let mut start = digits.len();
-    while rest > 0 || digits.len() - start <= scale {
-        start -= 1;
-        digits[start] = b'0' + u8::try_from(rest % 10).expect("a remainder of ten");
-        rest /= 10;
-    }
-    let point = digits.len() - scale;
-    out.extend_from_slice(&digits[start..point]);
+    let (whole, fraction) = digits.split_at(digits.len().saturating_sub(scale));
+    out.extend_from_slice(if whole.is_empty() { b"0" } else { whole });
     if scale > 0 {
         out.push(b'.');
-        out.extend_from_slice(&digits[point..]);
+        out.resize(out.len() + scale - fraction.len(), b'0');
+        out.extend_from_slice(fraction);
     }
 }
 

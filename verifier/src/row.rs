@@ -261,7 +261,7 @@ fn write_value(column: &Column, value: &Value<'_>, out: &mut Vec<u8>) -> Result<
             if !(-INTEGER_BOUND < number && number < INTEGER_BOUND) {
                 return Err(out_of_range);
             }
-            out.extend_from_slice(number.to_string().as_bytes());
+            out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
         }
         (ColumnType::Boolean, &Value::Boolean(flag)) => {
             out.extend_from_slice(if flag { b"true" } else { b"false" });

@@ -53,26 +53,22 @@ pub(crate) fn write_timestamp(micros: i64, out: &mut Vec<u8>) {
     let year = year_of_era + days / 146_097 * 400 + i64::from(month <= 2);
     let time = micros % MICROS_PER_DAY;
 
-    write_padded(year, 4, out);
-    out.push(b'-');
-    write_padded(month, 2, out);
-    out.push(b'-');
-    write_padded(day, 2, out);
-    out.push(b'T');
-    write_padded(time / 3_600_000_000, 2, out);
-    out.push(b':');
-    write_padded(time / 60_000_000 % 60, 2, out);
-    out.push(b':');
-    write_padded(time / 1_000_000 % 60, 2, out);
-    out.push(b'.');
-    write_padded(time % 1_000_000, 6, out);
-    out.push(b'Z');
+    let mut spelt = *b"0000-00-00T00:00:00.000000Z";
+    write_padded(year, &mut spelt[..4]);
+    write_padded(month, &mut spelt[5..7]);
+    write_padded(day, &mut spelt[8..10]);
+    write_padded(time / 3_600_000_000, &mut spelt[11..13]);
+    write_padded(time / 60_000_000 % 60, &mut spelt[14..16]);
+    write_padded(time / 1_000_000 % 60, &mut spelt[17..19]);
+    write_padded(time % 1_000_000, &mut spelt[20..26]);
+    out.extend_from_slice(&spelt);
 }
 
-fn write_padded(number: i64, width: u32, out: &mut Vec<u8>) {
-    for place in (0..width).rev() {
-        let digit = number / 10_i64.pow(place) % 10;
-        out.push(b'0' + u8::try_from(digit).expect("a decimal digit"));
+fn write_padded(number: i64, digits: &mut [u8]) {
+    let mut rest = u32::try_from(number).expect("a part of a date or time");
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(rest % 10).expect("a decimal digit");
+        rest /= 10;
     }
 }
 

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::super::copy::POSTGRES_EPOCH_MICROS;
 use super::super::rows::{columns_in_order, values};
+use super::super::signals::KEY_OF_RECORD;
 use super::super::{InStatement, StoreError};
 use super::plan::{Key, Stored, Waiting, key};
 use crate::chains::signal_audit_ledger::{Repeated, content};
@@ -111,11 +112,6 @@ impl Known {
         Ok(())
     }
 }
-
-/// What tells apart the records of one signal, as their unique index has it.
-const KEY_OF_RECORD: &str = "(CASE t.record_type::text WHEN 'SIGNAL' THEN ''::bytea
-    ELSE public.ledger_outcome_content(t.signal_type, t.confidence, t.price, t.\"timestamp\",
-        t.received_at, t.payload_json_text, t.acted_upon, t.execution_id, t.correlation_id) END)";
 
 /// The row as JSON, as it stands before it is appended.
 fn members(row: &NewRow) -> String {
