@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::DateTime;
 use ledger_verifier::check::StoredRow;
-use ledger_verifier::row::{write_json, write_plain};
+use ledger_verifier::row::write_plain;
 use ledger_verifier::{Chain, ColumnType, LeafIndex, Value};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -108,8 +108,6 @@ impl Format {
         is_first: bool,
         out: &mut Vec<u8>,
     ) {
-        let hashes =
-            (String::from_utf8_lossy(row.prev_hash), String::from_utf8_lossy(row.row_hash));
         match self {
             Self::Csv => {
                 for (column, value) in chain.columns.iter().zip(row.values) {
@@ -120,10 +118,10 @@ impl Format {
                     finish_cell(out, start, is_text);
                     out.push(b',');
                 }
-                out.extend_from_slice(hashes.0.as_bytes());
-                out.push(b',');
-                out.extend_from_slice(hashes.1.as_bytes());
-                out.push(b',');
+                for hash in [row.prev_hash, row.row_hash] {
+                    out.extend_from_slice(String::from_utf8_lossy(hash).as_bytes());
+                    out.push(b',');
+                }
                 if let Some(leaf) = leaf {
                     out.extend_from_slice(leaf.to_string().as_bytes());
                 }
@@ -133,7 +131,7 @@ impl Format {
                 if self == Self::Json {
                     out.extend_from_slice(if is_first { b"\n" } else { b",\n" });
                 }
-                write_json(chain, row.values, (&hashes.0, &hashes.1), leaf, out);
+                row.write_json(chain, leaf, out);
                 if self == Self::Ndjson {
                     out.push(b'\n');
                 }
@@ -229,8 +227,8 @@ pub async fn begin(
     });
     appender.append(started, Instant::now() + EVENT_WITHIN).await?;
     let (to, chunks) = mpsc::channel(CHUNKS);
-    let (snapshot, appender) = (Arc::new(snapshot), appender.clone());
-    let work = Work { snapshot, appender, filter, format, exporter, total_rows, to };
+    let work =
+        Work { snapshot, appender: appender.clone(), filter, format, exporter, total_rows, to };
     tokio::spawn(work.run());
     Ok(Export { total_rows, chunks })
 }
@@ -308,9 +306,7 @@ impl Work {
                 details["sha256"] = hex::encode(written.sha256).into();
             });
         self.appender.append(completed, Instant::now() + EVENT_WITHIN).await?;
-        if let Some(snapshot) = Arc::into_inner(self.snapshot) {
-            snapshot.close().await;
-        }
+        self.snapshot.close().await;
         let _ = self.to.send(Ok(None)).await;
         Ok(())
     }

@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use ledger_verifier::row::write_json;
 use ledger_verifier::{Chain, LeafIndex};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -139,9 +138,7 @@ async fn merge(
         let (pieces_to, pieces) = mpsc::channel(PIECES);
         reading.push(snapshot.read_rows(filter, from_leaf, pieces_to, |row, leaf| {
             let mut json = Vec::with_capacity(640);
-            let hashes =
-                (String::from_utf8_lossy(row.prev_hash), String::from_utf8_lossy(row.row_hash));
-            write_json(filter.chain, row.values, (&hashes.0, &hashes.1), leaf, &mut json);
+            row.write_json(filter.chain, leaf, &mut json);
             ReplayedRow::new(filter.chain, leaf, json)
         }));
         sources.push(Source { pieces, rows: VecDeque::new(), has_ended: false });

@@ -40,6 +40,17 @@ impl Client {
         Ok(Self { stream, answer: Vec::with_capacity(1 << 16) })
     }
 
+    pub(crate) async fn connect_all(
+        address: SocketAddr,
+        connections: usize,
+    ) -> Result<Vec<Self>, Error> {
+        let mut clients = Vec::with_capacity(connections);
+        for _ in 0..connections {
+            clients.push(Self::connect(address).await?);
+        }
+        Ok(clients)
+    }
+
     /// Sends a whole request and reads its answer.
     pub(crate) async fn send(&mut self, request: &[u8]) -> Result<Answer<'_>, Error> {
         self.stream.write_all(request).await?;

@@ -92,7 +92,7 @@ async fn measure(
             let name = format!("export of {}, {format}", part.what);
             let figure = Figure::paired(name, "rows/s", &exports, copy.name(), &copies)
                 .with_details(json!({ "rows": rows, "bytes": bytes }));
-            figures.push(if is_compared { figure.with_goal(GOAL) } else { figure });
+            figures.push(figure.with_goal(is_compared.then_some(GOAL)));
         }
         let peak_mb = running.peak_memory_mb().ok_or("the service is gone")?;
         let memory = Figure::alone(format!("export of {}, peak memory", part.what), "MB", peak_mb);

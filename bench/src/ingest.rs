@@ -149,23 +149,20 @@ fn compare(connections: usize, [ledger, plain, trigger]: &[Runs; 3]) -> Vec<Figu
         let (ours, theirs) = (of(ours, field), of(theirs, field));
         Figure::paired(name(what), "ms", &ours, "plain INSERT", &theirs)
     };
-    let p99 = |run: &Measured| run.p99_ms;
-    let is_compared = connections == COMPARED_AT;
-    let with_goal =
-        |figure: Figure, goal| if is_compared { figure.with_goal(goal) } else { figure };
+    let p99 = |run: &Measured| run.latencies.p99_ms;
+    let goal = |goal| (connections == COMPARED_AT).then_some(goal);
     let details = |ledger: &[Measured], plain: &[Measured]| serde_json::json!({ "ledger": ledger, "plain": plain });
     vec![
-        with_goal(rates("plain INSERT", plain), Goal::RatioAtLeast(1.5))
+        rates("plain INSERT", plain)
+            .with_goal(goal(Goal::RatioAtLeast(1.5)))
             .with_details(details(&ledger.closed, &plain.closed)),
-        with_goal(latency("p99", &ledger.closed, &plain.closed, p99), Goal::RatioAtMost(1.0)),
-        with_goal(rates("INSERT, row trigger", trigger), Goal::RatioAtLeast(5.0)),
-        latency("half rate, p50", &ledger.open, &plain.open, |run| run.p50_ms),
-        with_goal(
-            latency("half rate, p99", &ledger.open, &plain.open, p99),
-            Goal::RatioAtMost(1.0),
-        )
-        .with_details(details(&ledger.open, &plain.open)),
-        latency("half rate, max", &ledger.open, &plain.open, |run| run.max_ms),
+        latency("p99", &ledger.closed, &plain.closed, p99).with_goal(goal(Goal::RatioAtMost(1.0))),
+        rates("INSERT, row trigger", trigger).with_goal(goal(Goal::RatioAtLeast(5.0))),
+        latency("half rate, p50", &ledger.open, &plain.open, |run| run.latencies.p50_ms),
+        latency("half rate, p99", &ledger.open, &plain.open, p99)
+            .with_goal(goal(Goal::RatioAtMost(1.0)))
+            .with_details(details(&ledger.open, &plain.open)),
+        latency("half rate, max", &ledger.open, &plain.open, |run| run.latencies.max_ms),
     ]
 }
 

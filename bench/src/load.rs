@@ -19,16 +19,15 @@ use crate::client::{Client, Latencies};
 pub(crate) struct Measured {
     /// Deliveries acknowledged a second.
     pub(crate) per_second: f64,
-    pub(crate) p50_ms: f64,
-    pub(crate) p99_ms: f64,
-    pub(crate) max_ms: f64,
+    #[serde(flatten)]
+    pub(crate) latencies: Latencies,
 }
 
 impl Measured {
     fn of(latencies: Vec<f64>, elapsed: Duration) -> Result<Self, Error> {
-        let Latencies { count, p50_ms, p99_ms, max_ms, .. } = Latencies::of(latencies)?;
-        let per_second = f64::from(u32::try_from(count)?) / elapsed.as_secs_f64();
-        Ok(Self { per_second, p50_ms, p99_ms, max_ms })
+        let latencies = Latencies::of(latencies)?;
+        let per_second = f64::from(u32::try_from(latencies.count)?) / elapsed.as_secs_f64();
+        Ok(Self { per_second, latencies })
     }
 }
 
@@ -63,7 +62,7 @@ impl Target {
         connections: usize,
         duration: Duration,
     ) -> Result<Measured, Error> {
-        let clients = self.connect(connections).await?;
+        let clients = Client::connect_all(self.address, connections).await?;
         let started = Instant::now();
         let mut running = JoinSet::new();
         for client in clients {
@@ -80,19 +79,11 @@ impl Target {
         duration: Duration,
         per_second: f64,
     ) -> Result<Measured, Error> {
-        let clients = self.connect(connections).await?;
+        let clients = Client::connect_all(self.address, connections).await?;
         let target = Arc::clone(self);
         let started = Instant::now();
         let latencies = open_loop(clients, per_second, duration, move || target.request()).await?;
         Measured::of(latencies, started.elapsed())
-    }
-
-    async fn connect(&self, connections: usize) -> Result<Vec<Client>, Error> {
-        let mut clients = Vec::with_capacity(connections);
-        for _ in 0..connections {
-            clients.push(Client::connect(self.address).await?);
-        }
-        Ok(clients)
     }
 
     /// One connection; returns its latencies in milliseconds.

@@ -8,7 +8,7 @@ use tokio::time::Duration;
 
 use crate::Error;
 use crate::bench::{Bench, Ledger};
-use crate::client::Latencies;
+use crate::client::{Client, Latencies};
 use crate::load::open_loop;
 use crate::records::Producers;
 use crate::report::{Figure, Goal};
@@ -102,7 +102,6 @@ fn figures(
     let share = f64::from(u32::try_from(within)?) / f64::from(u32::try_from(all.len())?);
     let latencies = Latencies::of(all)?;
     let name = |of: &str| format!("{what} at {}/s for {} s, {of}", args.rate, args.duration);
-    let p999 = Figure::alone(name("p99.9"), "ms", latencies.p999_ms);
     Ok(vec![
         Figure::alone(name("within 500 ms"), "%", share * 100.0)
             .with_goal(ALL)
@@ -110,10 +109,7 @@ fn figures(
             .with_details(more),
         Figure::alone(name("p50"), "ms", latencies.p50_ms),
         Figure::alone(name("p99"), "ms", latencies.p99_ms),
-        match p999_goal {
-            Some(goal) => p999.with_goal(goal),
-            None => p999,
-        },
+        Figure::alone(name("p99.9"), "ms", latencies.p999_ms).with_goal(p999_goal),
         Figure::alone(name("max"), "ms", latencies.max_ms),
     ])
 }
@@ -124,10 +120,7 @@ async fn send(ledger: &Ledger, running: &Running, args: &Args) -> Result<Vec<f64
     let before = count(&mut ledger.superuser().await?).await?;
     let clock = Clock::system();
     let mut producers = Producers::new(clock.now().timestamp().unsigned_abs(), Vec::new());
-    let mut clients = Vec::with_capacity(CONNECTIONS);
-    for _ in 0..CONNECTIONS {
-        clients.push(running.connect().await?);
-    }
+    let clients = Client::connect_all(running.address, CONNECTIONS).await?;
     let requests = running.requests.clone();
     let next_request = move || {
         producers.begin_batch();

@@ -74,7 +74,9 @@ impl Figure {
         }
     }
 
-    pub(crate) fn with_goal(mut self, goal: Goal) -> Self {
+    /// With a goal, where it has one.
+    pub(crate) fn with_goal(mut self, goal: impl Into<Option<Goal>>) -> Self {
+        let Some(goal) = goal.into() else { return self };
         let (text, reached) = match goal {
             Goal::RatioAtLeast(bound) => {
                 (format!(">= {bound} x"), self.ratio.is_some_and(|it| it >= bound))

@@ -23,7 +23,7 @@ const STOPPED_WITHIN: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub(crate) struct Running {
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     pub(crate) requests: Requests,
 }
 

@@ -239,7 +239,7 @@ pub async fn verify(
     progress: &mut dyn Progress,
 ) -> Result<Report, StoreError> {
     let started = Instant::now();
-    let snapshot = Arc::new(Snapshot::take(database).await?);
+    let snapshot = Snapshot::take(database).await?;
     let mut notes = Vec::new();
     let chains = match scope {
         Scope::Ledger => IN_LEDGER.to_vec(),
@@ -268,9 +268,7 @@ pub async fn verify(
     for (at, error) in errors {
         run.chains[at].error.get_or_insert(error.to_string());
     }
-    if let Some(snapshot) = Arc::into_inner(snapshot) {
-        snapshot.close().await;
-    }
+    snapshot.close().await;
     let Run { chains: mut reports, log, .. } = run;
     // Of one chain alone, the log's report says only what is wrong.
     if matches!(scope, Scope::Ledger) || log.findings_count > 0 || log.error.is_some() {

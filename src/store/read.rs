@@ -1,5 +1,7 @@
 //! Reading whole chains and the log, in constant memory, from one consistent snapshot.
 
+use std::sync::Arc;
+
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use ledger_verifier::chain::{Chain, Column, ColumnType};
 use ledger_verifier::check::StoredRow;
@@ -102,8 +104,8 @@ pub enum Piece<T> {
 }
 
 impl Snapshot {
-    /// Takes a snapshot of the database as it is now.
-    pub async fn take(database: &Database) -> Result<Self, StoreError> {
+    /// Takes a snapshot of the database as it is now, for as many tasks as read it.
+    pub async fn take(database: &Database) -> Result<Arc<Self>, StoreError> {
         const STATEMENT: &str = "take_snapshot";
         let mut connection = database.connect().await?;
         let row = sqlx::raw_sql(
@@ -114,11 +116,11 @@ impl Snapshot {
         .fetch_one(&mut connection)
         .await
         .in_statement(STATEMENT)?;
-        Ok(Self {
+        Ok(Arc::new(Self {
             database: database.clone(),
             id: row.try_get("snapshot").in_statement(STATEMENT)?,
             connection,
-        })
+        }))
     }
 
     async fn reader(&self) -> Result<PgConnection, StoreError> {
@@ -149,16 +151,7 @@ impl Snapshot {
             chain.name
         );
         copy_out("read_chain", self.reader().await?, &query, to, |fields| {
-            let [columns @ .., prev_hash, row_hash] = fields else {
-                return Err(CopyFormatError("a row without columns"));
-            };
-            let pairs = chain.columns.iter().zip(columns);
-            let values: Vec<_> = pairs.map(|(column, field)| decode(column.ty, *field)).collect();
-            Ok(map(&StoredRow {
-                values: &values,
-                prev_hash: prev_hash.unwrap_or_default(),
-                row_hash: row_hash.unwrap_or_default(),
-            }))
+            with_row(chain, fields, &mut map)
         })
         .await
     }
@@ -327,21 +320,14 @@ impl Snapshot {
             condition = condition(filter, ids)
         );
         copy_out("read_rows", connection, &query, to, |fields| {
-            let [columns @ .., prev_hash, row_hash, leaf_index] = fields else {
+            let [row @ .., leaf_index] = fields else {
                 return Err(CopyFormatError("a row without columns"));
             };
-            let pairs = chain.columns.iter().zip(columns);
-            let values: Vec<_> = pairs.map(|(column, field)| decode(column.ty, *field)).collect();
             let leaf_index = match decode(ColumnType::BigInt, *leaf_index) {
                 Value::Integer(leaf) => u64::try_from(leaf).ok().map(LeafIndex),
                 _ => None,
             };
-            let row = StoredRow {
-                values: &values,
-                prev_hash: prev_hash.unwrap_or_default(),
-                row_hash: row_hash.unwrap_or_default(),
-            };
-            Ok(map(&row, leaf_index))
+            with_row(chain, row, |row| map(row, leaf_index))
         })
         .await
     }
@@ -357,10 +343,30 @@ impl Snapshot {
         acknowledged_findings(&mut self.reader().await?).await
     }
 
-    /// Ends the snapshot.
-    pub async fn close(self) {
-        let _ = self.connection.close().await;
+    /// Ends the snapshot, where nobody else reads it.
+    pub async fn close(self: Arc<Self>) {
+        if let Some(snapshot) = Arc::into_inner(self) {
+            let _ = snapshot.connection.close().await;
+        }
     }
+}
+
+/// Runs `map` on the row that has these fields: the chain's columns and the two hashes.
+fn with_row<T>(
+    chain: &Chain,
+    fields: &[Option<&[u8]>],
+    map: impl FnOnce(&StoredRow<'_>) -> T,
+) -> Result<T, CopyFormatError> {
+    let [columns @ .., prev_hash, row_hash] = fields else {
+        return Err(CopyFormatError("a row without columns"));
+    };
+    let pairs = chain.columns.iter().zip(columns);
+    let values: Vec<_> = pairs.map(|(column, field)| decode(column.ty, *field)).collect();
+    Ok(map(&StoredRow {
+        values: &values,
+        prev_hash: prev_hash.unwrap_or_default(),
+        row_hash: row_hash.unwrap_or_default(),
+    }))
 }
 
 /// The chain's first id that has this leaf or a later one; one past the last, where none has.

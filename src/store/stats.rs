@@ -13,6 +13,7 @@ use sqlx::{AssertSqlSafe, Row};
 use super::filter::{IdRange, condition};
 use super::pool::Pool;
 use super::signals::KEY_OF_RECORD;
+use super::trades::spelt;
 use super::{InStatement, StoreError};
 use crate::chains::rfc3339;
 use crate::decimal;
@@ -103,7 +104,8 @@ impl Statistics {
         let end = self.end(filter).await?;
         let mut ids = self.pool.id_range(filter).await?;
         ids.before = ids.before.min(end);
-        if ids.before - ids.from > self.limits.few {
+        let are_many = ids.before - ids.from > self.limits.few;
+        if are_many {
             let key = format!("{} {:?} {group_by:?}", filter.chain.name, filter.given());
             let sums = self.kept_of(&key);
             let mut sums = sums.lock().await;
@@ -115,8 +117,7 @@ impl Statistics {
         }
         let mut groups = self.rows(question, ids, MAX_GROUPS + 1).await?;
         let outcomes = IdRange { from: ids.from, before: end };
-        let latest =
-            if ids.before - ids.from > self.limits.few { Latest::Joined } else { Latest::Each };
+        let latest = if are_many { Latest::Joined } else { Latest::Each };
         groups.act(self.outcomes(question, ids, outcomes, latest, &groups).await?);
         self.answer(question, &groups).await
     }
@@ -259,9 +260,9 @@ impl Statistics {
         groups: &Groups,
     ) -> Result<Vec<(String, i64)>, StoreError> {
         const STATEMENT: &str = "stats_outcomes";
-        if !question.measure.is_some_and(|measure| measure.acts) {
+        let Some(measure) = question.measure.filter(|measure| measure.acts) else {
             return Ok(Vec::new());
-        }
+        };
         let chain = SIGNAL_AUDIT_LEDGER.name;
         let outcome = |before: i64| {
             format!(
@@ -311,12 +312,13 @@ impl Statistics {
             "/* stats_outcomes */
              SELECT {name} AS name, sum(CASE WHEN acted_upon THEN 1 ELSE -1 END) AS more
              FROM (SELECT {group} AS grouped, latest.acted_upon FROM {joined}
-                   WHERE {condition} AND t.record_type::text = 'SIGNAL'
+                   WHERE {condition} AND {signals}
                      AND latest.acted_upon <> {known}) AS changed
              GROUP BY grouped",
             name = question.name(),
             group = question.group(),
             condition = condition(question.filter, ids),
+            signals = measure.of,
         );
         // Where nobody has analyzed the table yet, the planner takes the outcomes for few, and would look
         // for their signals one after the other, by whatever index.
@@ -412,12 +414,9 @@ impl Question<'_> {
     }
 
     /// A group as JSON.
-    fn name(&self) -> &'static str {
-        if self.is_in_time() {
-            "to_json(to_char(timezone('UTC', grouped), 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'))::text"
-        } else {
-            "coalesce(to_json(grouped)::text, 'null')"
-        }
+    fn name(&self) -> String {
+        let group = if self.is_in_time() { spelt("grouped") } else { "grouped".to_owned() };
+        format!("coalesce(to_json({group})::text, 'null')")
     }
 }
 

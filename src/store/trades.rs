@@ -169,9 +169,14 @@ pub struct KillSwitchEvent {
 
 /// A column of a time as the ledger spells it.
 pub(super) fn time(column: &str) -> String {
+    format!("{} AS {column}", spelt(column))
+}
+
+/// A time as the ledger spells it.
+pub(super) fn spelt(time: &str) -> String {
     format!(
-        "pg_catalog.to_char(pg_catalog.timezone('UTC', {column}),
-                            'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS {column}"
+        "pg_catalog.to_char(pg_catalog.timezone('UTC', {time}),
+                            'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
     )
 }
 

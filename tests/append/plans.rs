@@ -7,7 +7,7 @@ use audit_ledger::clock::Clock;
 use sqlx::Row;
 
 use crate::common::builders::{delivery, kill_switch, record, signal};
-use crate::common::{TestLedger, run, soon};
+use crate::common::{TestLedger, run, soon, what_was_read_is_counted};
 
 const ROUNDS: u32 = 300;
 /// Entries of one index that the rows of a round may read.
@@ -39,10 +39,7 @@ async fn what_an_append_reads_does_not_grow_with_a_ledger_that_nobody_has_analyz
         }
     }
     drop(appender);
-    // A session tells what it read at its end.
-    let is_told = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity
-        WHERE datname = current_database() AND usename = 'app_trading')";
-    crate::common::wait_until(&mut superuser, is_told).await;
+    what_was_read_is_counted(&mut superuser).await;
     let read = sqlx::query(
         "SELECT relname::text || '.' || indexrelname::text, idx_tup_read FROM pg_stat_user_indexes
          UNION ALL SELECT relname::text, seq_tup_read FROM pg_stat_user_tables",

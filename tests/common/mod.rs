@@ -354,6 +354,13 @@ pub(crate) async fn wait_until(connection: &mut PgConnection, sql: &str) {
     }
 }
 
+/// Waits until no session of the service is there: each tells what it read at its end.
+pub(crate) async fn what_was_read_is_counted(connection: &mut PgConnection) {
+    let have_ended = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity
+        WHERE datname = current_database() AND usename = 'app_trading')";
+    wait_until(connection, have_ended).await;
+}
+
 /// The deadline of a request, long enough for a slow machine.
 pub(crate) fn soon() -> Instant {
     Instant::now() + Duration::from_secs(30)

@@ -16,7 +16,7 @@ use serde_json::{Value as Json, json};
 
 use crate::common::builders::record;
 use crate::common::read_back::ReadRow;
-use crate::common::{TestLedger, fetch, run, soon, wait_until};
+use crate::common::{TestLedger, fetch, run, soon, what_was_read_is_counted};
 use crate::naive::{Condition, EQUAL, id_of, json_of, number_of, parameters_of, scan, value_of};
 use crate::rows::{ROWS, append, ledger_with_variety, records};
 use crate::{Desk, query};
@@ -309,10 +309,7 @@ async fn what_statistics_read_of_a_ledger_that_nobody_has_analyzed_is_in_proport
         }
     }
     drop((appender, kept));
-    // A session tells what it read at its end.
-    let is_told = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity
-        WHERE datname = current_database() AND usename = 'app_trading')";
-    wait_until(&mut superuser, is_told).await;
+    what_was_read_is_counted(&mut superuser).await;
     let read = "SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes
         WHERE relname = 'signal_audit_ledger'";
     let entries: i64 = fetch(&mut superuser, read).await;

@@ -109,6 +109,12 @@ pub struct StoredRow<'a> {
 }
 
 impl StoredRow<'_> {
+    /// Appends the row as JSON, as [`write_json`] does; what its hashes hold that is no text is replaced.
+    pub fn write_json(&self, chain: &Chain, leaf_index: Option<LeafIndex>, out: &mut Vec<u8>) {
+        let [prev_hash, row_hash] = [self.prev_hash, self.row_hash].map(String::from_utf8_lossy);
+        write_json(chain, self.values, (&prev_hash, &row_hash), leaf_index, out);
+    }
+
     /// The row's id, unless the column is not an integer any more.
     pub fn id(&self) -> Option<RowId> {
         match self.values.first() {
@@ -384,8 +390,7 @@ impl LogEntry {
 /// finding.
 fn stored_state(chain: &Chain, row: &StoredRow<'_>) -> String {
     let mut state = Vec::new();
-    let hashes = [row.prev_hash, row.row_hash].map(String::from_utf8_lossy);
-    write_json(chain, row.values, (&hashes[0], &hashes[1]), None, &mut state);
+    row.write_json(chain, None, &mut state);
     format!("the row as it is stored has the SHA-256 {}", hex::encode(Sha256::digest(state)))
 }
 
