@@ -8,7 +8,8 @@ FROM debian:bookworm-slim
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates curl \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --no-create-home ledger
+    && useradd --system --uid 10001 --no-create-home ledger \
+    && install -d -o ledger /checkpoints
 COPY --from=build /src/target/release/audit-ledger /usr/local/bin/audit-ledger
 USER ledger
 ENV LEDGER_LISTEN=0.0.0.0:8080

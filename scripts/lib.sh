@@ -41,6 +41,19 @@ need_postgres() {
     fi
 }
 
+# Tests time stamps as their authorities make and check them.
+need_openssl() {
+    command -v openssl >/dev/null && return
+    if command -v apt-get >/dev/null; then
+        say "installing openssl"
+        as_root apt-get update -qq
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq openssl >/dev/null
+    else
+        say "openssl is missing: install it"
+        exit 1
+    fi
+}
+
 need_pip() {
     python3 -m pip --version >/dev/null 2>&1 && return
     if command -v apt-get >/dev/null; then

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod checkpoints;
 mod keys;
 mod lockdown;
 mod rows;
@@ -41,10 +42,20 @@ enum Command {
     Migrate,
     /// Read every row back, re-hash it, and compare it with its neighbours and the log.
     ///
-    /// Exit code: 0 verified, 2 tampered, 5 guards changed, 3 could not finish, 6 already running,
-    /// 1 usage.
+    /// Exit code: 0 verified, 2 tampered, 4 rolled back, 5 guards changed, 3 could not finish, 6 already
+    /// running, 1 usage.
     Verify(verify::Args),
-    /// Write the rows of a chain as CSV, JSON or NDJSON; on record as an export.
+    /// Make a checkpoint of what came since the last one, and print it.
+    Checkpoint,
+    /// Print the log's verifier keys, by which everybody can verify its checkpoints.
+    Vkey,
+    /// Make a signing key for a log of this name, and print it: keep it outside the database.
+    SigningKey {
+        /// Name of the log, for example `example.com/desk-1`.
+        #[arg(long)]
+        origin: String,
+    },
+    /// Write the rows of a chain as CSV, JSON, NDJSON or a bundle with proofs; on record as an export.
     Export(rows::Export),
     /// Print rows again in the order in which they were appended, or post them to a URL.
     Replay(rows::Replay),
@@ -123,8 +134,11 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         match command {
             Command::Serve => crate::serve::serve(config, clock).await?,
             Command::Migrate => migrate_database(&config, clock).await?,
-            Command::Verify(args) => return Ok(verify::run(args, &config, clock).await),
-            Command::Export(args) => rows::export(args, &config, clock).await?,
+            Command::Verify(args) => return Ok(verify::run(args, config, clock).await),
+            Command::Checkpoint => checkpoints::make(config, clock).await?,
+            Command::Vkey => checkpoints::print_vkeys(&config, clock).await?,
+            Command::SigningKey { origin } => checkpoints::print_new_key(&origin)?,
+            Command::Export(args) => rows::export(args, config, clock).await?,
             Command::Replay(args) => rows::replay(args, &config, clock).await?,
             Command::Tail(args) => rows::tail(args, &config, clock).await?,
             Command::Keys(command) => keys::run(command, &config, clock).await?,

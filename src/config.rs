@@ -7,38 +7,57 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use ledger_verifier::note::VerifierKey;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
 use crate::appender::BatchSettings;
 use crate::chains::MAX_DOCUMENT_BYTES;
+use crate::integrity::anchors::Anchor;
+use crate::integrity::signing::{SigningKeys, new_key};
 use crate::webhook::source::{Source, WebhookSecret, parse_net, parse_sources};
 
 /// Every variable that the service reads; any other that starts with `LEDGER_` is an error,
 /// since a misspelt one would be silently without effect.
-const KNOWN: [&str; 18] = [
+const KNOWN: [&str; 26] = [
     "DATABASE_URL",
+    "LEDGER_ANCHORS",
     "LEDGER_BATCH_DELAY_US",
     "LEDGER_BATCH_SIZE",
+    "LEDGER_CHECKPOINT_INTERVAL_S",
     "LEDGER_DATA_DIR",
     "LEDGER_HASH_ALGORITHM",
     "LEDGER_LISTEN",
     "LEDGER_LOG",
+    "LEDGER_LOG_PUBLIC",
     "LEDGER_MAX_BODY_BYTES",
     "LEDGER_METRICS_LISTEN",
     "LEDGER_MIGRATOR_DATABASE_URL",
+    "LEDGER_ORIGIN",
     "LEDGER_PG_BINDIR",
     "LEDGER_RATE_LIMIT_ADDRESS_PER_S",
     "LEDGER_RATE_LIMIT_KEY_PER_S",
+    "LEDGER_READ_DATABASE_URL",
     "LEDGER_RETENTION_DAYS",
+    "LEDGER_SIGNING_KEY",
     "LEDGER_SOURCES",
     "LEDGER_TRUSTED_PROXIES",
+    "LEDGER_VERIFIER_KEYS",
     "LEDGER_VERIFY_INTERVAL_S",
+    "LEDGER_VERIFY_MODE",
     "LEDGER_WEBHOOK_SECRET",
 ];
 /// Those of them that can be given as the content of a file, `…_FILE`.
-const SECRETS: [&str; 3] =
-    ["DATABASE_URL", "LEDGER_MIGRATOR_DATABASE_URL", "LEDGER_WEBHOOK_SECRET"];
+const SECRETS: [&str; 6] = [
+    "DATABASE_URL",
+    "LEDGER_ANCHORS",
+    "LEDGER_MIGRATOR_DATABASE_URL",
+    "LEDGER_READ_DATABASE_URL",
+    "LEDGER_SIGNING_KEY",
+    "LEDGER_WEBHOOK_SECRET",
+];
+/// Where no anchor is wanted.
+const NO_ANCHORS: &str = "none";
 /// The largest body of a request, unless configured; at most it is as large as what a row holds.
 pub const DEFAULT_BODY_BYTES: usize = 256 << 10;
 /// Rows of one transaction; more would hold the ledger's lock for too long.
@@ -57,6 +76,36 @@ const MAX_RETENTION_DAYS: u32 = 36_525;
 const DEFAULT_CHECK_EVERY: Duration = Duration::from_hours(1);
 /// A month.
 const MAX_CHECK_EVERY_S: u64 = 31 * 24 * 3600;
+
+const DEFAULT_CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
+/// An hour.
+const MAX_CHECKPOINT_EVERY_S: u64 = 3600;
+
+/// How checkpoints are made, and who keeps them.
+#[derive(Debug)]
+pub struct CheckpointSettings {
+    /// Name of the log, where a key is made for it.
+    pub origin: Option<String>,
+    /// Keys that sign, one a line.
+    pub signing_keys: Option<SecretString>,
+    /// Keys whose signatures count in checks, beside those.
+    pub verifier_keys: Vec<VerifierKey>,
+    /// Places outside the database; `None` for what the private PostgreSQL has.
+    pub anchors: Option<Vec<Anchor>>,
+    /// How often a checkpoint is made where rows came; `None` for never.
+    pub every: Option<Duration>,
+    /// Whether the log is read without a key.
+    pub log_is_public: bool,
+}
+
+/// What the service checks by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckMode {
+    /// Everything, each time.
+    Full,
+    /// What came since the last checkpoint, and a slice of what that covers: all of it within a week.
+    Rolling,
+}
 
 /// How many requests may come in a second, and twice as many at once; zero for any number.
 #[derive(Clone, Copy, Debug)]
@@ -107,7 +156,13 @@ pub struct Config {
     pub max_body_bytes: usize,
     /// How many requests are answered.
     pub rates: RateSettings,
-    /// How often the service checks the whole ledger by itself; `None` for never.
+    /// A physical replica that checks read from.
+    pub read_database_url: Option<SecretString>,
+    /// How checkpoints are made.
+    pub checkpoints: CheckpointSettings,
+    /// What the service checks by itself.
+    pub check_mode: CheckMode,
+    /// How often it does; `None` for never.
     pub check_every: Option<Duration>,
     /// For how many days rows are to be kept at least. Nothing is removed by it.
     pub retention_days: u32,
@@ -136,6 +191,10 @@ impl Config {
     pub fn from_variables(
         variables: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
+        let variables: Vec<_> = variables.into_iter().collect();
+        // Credentials of a bucket are named as everywhere.
+        let of_buckets: Vec<_> =
+            variables.iter().filter(|(name, _)| name.starts_with("AWS_")).cloned().collect();
         let variables = Variables::new(variables)?;
         if let Some(algorithm) = variables.text("LEDGER_HASH_ALGORITHM")
             && algorithm != "sha-256"
@@ -195,6 +254,15 @@ impl Config {
                 key_per_s: rate("LEDGER_RATE_LIMIT_KEY_PER_S", rates.key_per_s)?,
                 address_per_s: rate("LEDGER_RATE_LIMIT_ADDRESS_PER_S", rates.address_per_s)?,
             },
+            read_database_url: variables.secret("LEDGER_READ_DATABASE_URL")?,
+            checkpoints: checkpoint_settings(&variables, &of_buckets)?,
+            check_mode: match variables.text("LEDGER_VERIFY_MODE").as_deref() {
+                None | Some("full") => CheckMode::Full,
+                Some("rolling") => CheckMode::Rolling,
+                Some(_) => {
+                    return Err(ConfigError::new("LEDGER_VERIFY_MODE", "is full or rolling"));
+                }
+            },
             check_every: match variables.parsed("LEDGER_VERIFY_INTERVAL_S")? {
                 None => Some(DEFAULT_CHECK_EVERY),
                 Some(0) => None,
@@ -232,6 +300,19 @@ impl Config {
             "LEDGER_BATCH_SIZE": self.batch.size,
             "LEDGER_BATCH_DELAY_US": self.batch.delay.as_micros(),
             "LEDGER_MAX_BODY_BYTES": self.max_body_bytes,
+            "LEDGER_READ_DATABASE_URL": set(&self.read_database_url),
+            "LEDGER_ORIGIN": self.checkpoints.origin,
+            "LEDGER_SIGNING_KEY": set(&self.checkpoints.signing_keys),
+            "LEDGER_VERIFIER_KEYS": self.checkpoints.verifier_keys.iter()
+                .map(ToString::to_string).collect::<Vec<_>>(),
+            "LEDGER_ANCHORS": self.checkpoints.anchors.as_ref()
+                .map(|anchors| anchors.iter().map(Anchor::name).collect::<Vec<_>>()),
+            "LEDGER_CHECKPOINT_INTERVAL_S": self.checkpoints.every.map_or(0, |every| every.as_secs()),
+            "LEDGER_LOG_PUBLIC": self.checkpoints.log_is_public,
+            "LEDGER_VERIFY_MODE": match self.check_mode {
+                CheckMode::Full => "full",
+                CheckMode::Rolling => "rolling",
+            },
             "LEDGER_VERIFY_INTERVAL_S": self.check_every.map_or(0, |every| every.as_secs()),
             "LEDGER_RETENTION_DAYS": self.retention_days,
             "LEDGER_RATE_LIMIT_KEY_PER_S": self.rates.key_per_s,
@@ -240,6 +321,59 @@ impl Config {
             "LEDGER_LOG": self.log,
         })
     }
+}
+
+fn checkpoint_settings(
+    variables: &Variables,
+    of_buckets: &[(String, String)],
+) -> Result<CheckpointSettings, ConfigError> {
+    let signing_keys = variables.secret("LEDGER_SIGNING_KEY")?;
+    if let Some(keys) = &signing_keys {
+        let wrong = |rule| ConfigError::new("LEDGER_SIGNING_KEY", rule);
+        SigningKeys::parse(keys).map_err(wrong)?;
+    }
+    let verifier_keys = variables.text("LEDGER_VERIFIER_KEYS").unwrap_or_default();
+    let verifier_keys = verifier_keys
+        .split_whitespace()
+        .map(|vkey| vkey.parse().map_err(|error| ConfigError::new("LEDGER_VERIFIER_KEYS", error)));
+    let anchors = match variables.secret("LEDGER_ANCHORS")? {
+        None => None,
+        Some(urls) if urls.expose_secret() == NO_ANCHORS => Some(Vec::new()),
+        Some(urls) => Some(
+            urls.expose_secret()
+                .split(',')
+                .map(str::trim)
+                .filter(|url| !url.is_empty())
+                .map(|url| {
+                    let wrong = |rule| ConfigError::new("LEDGER_ANCHORS", rule);
+                    Anchor::parse(url, of_buckets).map_err(wrong)
+                })
+                .collect::<Result<_, _>>()?,
+        ),
+    };
+    let every = match variables.parsed("LEDGER_CHECKPOINT_INTERVAL_S")? {
+        None => Some(DEFAULT_CHECKPOINT_EVERY),
+        Some(0) => None,
+        Some(seconds) if seconds <= MAX_CHECKPOINT_EVERY_S => Some(Duration::from_secs(seconds)),
+        Some(_) => {
+            let rule = format!("is at most {MAX_CHECKPOINT_EVERY_S}");
+            return Err(ConfigError::new("LEDGER_CHECKPOINT_INTERVAL_S", rule));
+        }
+    };
+    let origin = variables.text("LEDGER_ORIGIN");
+    if let Some(origin) = &origin
+        && let Err(rule) = new_key(origin)
+    {
+        return Err(ConfigError::new("LEDGER_ORIGIN", rule));
+    }
+    Ok(CheckpointSettings {
+        origin,
+        signing_keys,
+        verifier_keys: verifier_keys.collect::<Result<_, _>>()?,
+        anchors,
+        every,
+        log_is_public: variables.parsed("LEDGER_LOG_PUBLIC")?.unwrap_or(false),
+    })
 }
 
 /// The sources of the TOML file at this path.
@@ -345,6 +479,14 @@ mod tests {
             ("LEDGER_RATE_LIMIT_KEY_PER_S", "-1"),
             ("LEDGER_VERIFY_INTERVAL_S", "hourly"),
             ("LEDGER_VERIFY_INTERVAL_S", "99999999"),
+            ("LEDGER_VERIFY_MODE", "some"),
+            ("LEDGER_CHECKPOINT_INTERVAL_S", "3601"),
+            ("LEDGER_LOG_PUBLIC", "maybe"),
+            ("LEDGER_ORIGIN", "two words"),
+            ("LEDGER_SIGNING_KEY", "PRIVATE+KEY+secret"),
+            ("LEDGER_VERIFIER_KEYS", "example.com+00000000+AAAA"),
+            ("LEDGER_ANCHORS", "file:relative"),
+            ("LEDGER_ANCHORS", "ftp://user:password@example.com"),
             ("LEDGER_RATE_LIMIT_ADDRESS_PER_S", "1000001"),
             ("LEDGER_RETENTION_DAYS", "0"),
             ("LEDGER_RETENTION_DAYS", "36526"),
@@ -359,7 +501,8 @@ mod tests {
         ] {
             let error = config(&[(name, value)]).unwrap_err();
             assert!(error.to_string().starts_with(name), "{error}");
-            assert!(!name.ends_with("SECRET") || !error.to_string().contains(value), "{error}");
+            let is_secret = SECRETS.contains(&name);
+            assert!(!is_secret || !error.to_string().contains(value), "{error}");
         }
     }
 

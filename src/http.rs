@@ -8,9 +8,11 @@ mod health;
 mod integrity;
 mod limits;
 mod lockdown;
+mod log;
 mod openapi;
-mod page;
+pub(crate) mod page;
 mod problem;
+mod proofs;
 mod quarantine;
 mod records;
 mod rows;
@@ -49,8 +51,11 @@ pub use telemetry::install_metrics;
 use crate::appender::Appender;
 use crate::clock::Clock;
 use crate::config::{DEFAULT_BODY_BYTES, RateSettings};
+use crate::export::Exporting;
 use crate::feed::Feed;
+use crate::integrity::checkpointer::Wake;
 use crate::integrity::lockdown::LockdownState;
+use crate::integrity::outside::{Outside, Subject};
 use crate::keys::Keyring;
 use crate::store::Database;
 use crate::store::pool::Pool;
@@ -99,6 +104,21 @@ pub struct Service {
     pub streams: Streams,
     /// The end of the log.
     pub feed: Arc<Feed>,
+    /// What is signed of the log.
+    pub checkpoints: Checkpoints,
+    /// A physical replica that checks read from.
+    pub replica: Option<Database>,
+}
+
+/// What is signed of the log, and who keeps it.
+#[derive(Clone, Debug, Default)]
+pub struct Checkpoints {
+    /// Keys whose signatures count, and anchors.
+    pub outside: Outside,
+    /// Asks for a checkpoint.
+    pub wake: Wake,
+    /// Whether the log is read without a key.
+    pub log_is_public: bool,
 }
 
 impl Service {
@@ -122,7 +142,29 @@ impl Service {
             exports: Exports::default(),
             streams: Streams::of(&database),
             feed,
+            checkpoints: Checkpoints::default(),
+            replica: None,
             database,
+        }
+    }
+
+    /// What exports are made of.
+    pub(crate) fn exporting(&self) -> Exporting {
+        Exporting {
+            database: self.database.clone(),
+            appender: self.appender.clone(),
+            clock: self.clock,
+            outside: self.checkpoints.outside.clone(),
+            wake: self.checkpoints.wake.clone(),
+        }
+    }
+
+    /// The ledger as checks see it.
+    pub fn subject(&self) -> Subject {
+        Subject {
+            database: self.database.clone(),
+            replica: self.replica.clone(),
+            outside: self.checkpoints.outside.clone(),
         }
     }
 
@@ -196,6 +238,11 @@ fn api_routes() -> OpenApiRouter<Service> {
         .routes(routes!(lockdown::state))
         .routes(routes!(lockdown::lift))
         .routes(routes!(integrity::state))
+        .routes(routes!(proofs::consistency))
+        .routes(routes!(proofs::inclusion))
+        .routes(routes!(log::checkpoint))
+        .routes(routes!(log::vkeys))
+        .routes(routes!(log::tile))
         .routes(routes!(integrity::checks, integrity::check))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))

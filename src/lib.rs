@@ -11,6 +11,8 @@ pub mod config;
 pub mod decimal;
 pub mod export;
 pub mod feed;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod integrity;
 pub mod keys;

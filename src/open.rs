@@ -14,7 +14,9 @@ use crate::chains::security_events::{EventType, NewSecurityEvent};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::integrity::guards::guard_finding;
-use crate::integrity::verify::finding_json;
+use crate::integrity::outside::{Outside, Subject, TrustedKeys};
+use crate::integrity::report::finding_json;
+use crate::integrity::signing::SigningKeys;
 use crate::postgres::{self, Access, PostgresError, PrivatePostgres};
 use crate::store::guards::ensure_may_serve;
 use crate::store::migrate::{create_database, ensure_suitable, migrate};
@@ -181,6 +183,38 @@ impl OpenLedger {
             sources.push(Source::signed(TRADINGVIEW, secrets));
         }
         if sources.is_empty() { Err(no_secret().into()) } else { Ok(sources) }
+    }
+
+    /// The keys that sign checkpoints: as configured; else, with the private PostgreSQL, one that is made
+    /// once and kept beside it. `None` where there are none.
+    pub fn signing_keys(&self, config: &Config) -> Result<Option<SigningKeys>, OpenError> {
+        if let Some(keys) = &config.checkpoints.signing_keys {
+            let wrong = |rule| ConfigError { variable: "LEDGER_SIGNING_KEY".to_owned(), rule };
+            return Ok(Some(SigningKeys::parse(keys).map_err(wrong)?));
+        }
+        let Some(private) = &self.private else { return Ok(None) };
+        let origin = config.checkpoints.origin.as_deref();
+        kept::signing_keys(private.data_dir(), origin).map(Some)
+    }
+
+    /// What checks read, and what they compare it with: the keys that are known outside the database, and
+    /// the anchors; with the private PostgreSQL a folder beside it, unless others are configured.
+    pub fn subject(
+        &self,
+        config: &mut Config,
+        keys: Option<&SigningKeys>,
+    ) -> Result<Subject, OpenError> {
+        let replica = config.read_database_url.as_ref();
+        let replica = replica.map(|url| Database::from_url(url.expose_secret())).transpose()?;
+        let anchors = match (config.checkpoints.anchors.take(), &self.private) {
+            (Some(anchors), _) => anchors,
+            (None, Some(private)) => vec![kept::anchor(private.data_dir())?],
+            (None, None) => Vec::new(),
+        };
+        let mut known = keys.map_or_else(Vec::new, SigningKeys::vkeys);
+        known.append(&mut config.checkpoints.verifier_keys);
+        let outside = Outside { keys: TrustedKeys::new(known), anchors: anchors.into() };
+        Ok(Subject { database: self.app.clone(), replica, outside })
     }
 
     /// The file with the first admin key of a private PostgreSQL, which is made where the ledger

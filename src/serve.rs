@@ -15,9 +15,13 @@ use tokio::time::{Instant, timeout};
 use crate::appender::{AppendError, Appender};
 use crate::chains::security_events::{EventType, NewSecurityEvent};
 use crate::clock::Clock;
-use crate::config::{Config, DEFAULT_RETENTION_DAYS};
-use crate::http::{self, DRAIN, RateLimits, Service};
+use crate::config::{CheckpointSettings, Config, DEFAULT_RETENTION_DAYS};
+use crate::http::{self, Checkpoints, DRAIN, RateLimits, Service};
+use crate::integrity::checkpointer::{Checkpointer, Wake};
 use crate::integrity::guards::check_guards;
+use crate::integrity::outside::Subject;
+use crate::integrity::publisher::publish;
+use crate::integrity::signing::SigningKeys;
 use crate::integrity::watch::{Watched, watch};
 use crate::open::{OpenError, OpenLedger};
 use crate::postgres::Access;
@@ -28,6 +32,8 @@ use crate::webhook::Source;
 use crate::webhook::auth::Method;
 use crate::webhook::source::Mapping;
 
+/// How long the service waits for its first checkpoint.
+const FIRST_CHECKPOINT_WITHIN: Duration = Duration::from_secs(15);
 /// How long the service waits for an event of its own to be recorded, at its start and end.
 const EVENT_WITHIN: Duration = Duration::from_secs(10);
 
@@ -89,8 +95,10 @@ async fn run(
 ) -> Result<(), ServeError> {
     let address = listener.local_addr().map_err(ServeError::Server)?;
     let sources = ledger.sources(&mut config)?;
+    let keys = ledger.signing_keys(&config)?;
+    let subject = ledger.subject(&mut config, keys.as_ref())?;
     let admin_key = ledger.admin_key().await?;
-    let welcome = welcome(address, &sources, admin_key.as_deref());
+    let welcome = welcome(address, &sources, admin_key.as_deref(), keys.as_ref());
     let (appender, writer) = Appender::start(ledger.app.clone(), config.batch, clock);
     let started = record_event(&appender, EventType::ServiceStarted, about_this_process()).await;
     if let Err(error) = started {
@@ -99,20 +107,34 @@ async fn run(
     }
     tell_guard_drift(&ledger.app, &appender).await;
     tell_retention(&ledger.app, &appender, config.retention_days).await;
+    let mut watching = JoinSet::new();
+    let wake = Wake::default();
+    start_checkpoints(&mut watching, &subject, keys, &config.checkpoints, &appender, clock, &wake)
+        .await;
     let service = Service {
+        checkpoints: Checkpoints {
+            outside: subject.outside.clone(),
+            wake,
+            log_is_public: config.checkpoints.log_is_public,
+        },
+        replica: subject.replica.clone(),
         sources: Service::by_name(sources),
         trusted_proxies: config.trusted_proxies.into(),
         limits: RateLimits::new(config.rates),
         max_body_bytes: config.max_body_bytes,
         ..Service::new(ledger.app.clone(), appender.clone(), clock)
     };
-    let watching = watch(&Watched {
-        database: ledger.app.clone(),
-        clock,
-        check_every: config.check_every,
-        alarm: appender.alarm(),
-        lockdown: service.lockdown.clone(),
-    });
+    watch(
+        &mut watching,
+        &Watched {
+            subject,
+            clock,
+            check_every: config.check_every,
+            check_mode: config.check_mode,
+            alarm: appender.alarm(),
+            lockdown: service.lockdown.clone(),
+        },
+    );
 
     let handle = Handle::new();
     let mut servers = JoinSet::new();
@@ -155,6 +177,44 @@ fn end_of(server: Result<io::Result<()>, JoinError>) -> Result<(), ServeError> {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(ServeError::Server(error)),
         Err(panic) => Err(ServeError::Server(io::Error::other(panic))),
+    }
+}
+
+/// Starts to make checkpoints and to give them to the anchors. The first is made before anything is
+/// served, so that a database which is not what anchors hold begins locked; where that takes too long,
+/// it goes on beside.
+async fn start_checkpoints(
+    tasks: &mut JoinSet<()>,
+    subject: &Subject,
+    keys: Option<SigningKeys>,
+    settings: &CheckpointSettings,
+    appender: &Appender,
+    clock: Clock,
+    wake: &Wake,
+) {
+    let anchors = &subject.outside.anchors;
+    let (Some(keys), Some(every)) = (keys, settings.every) else {
+        tracing::warn!(
+            "no checkpoints are made here: without LEDGER_SIGNING_KEY, or with an interval of 0, nothing \
+             outside the database shows what it was"
+        );
+        return;
+    };
+    if anchors.is_empty() {
+        tracing::warn!("LEDGER_ANCHORS names no place outside the database that keeps checkpoints");
+    }
+    let mut checkpointer = Checkpointer::new(subject.clone(), keys, appender.clone(), clock);
+    match timeout(FIRST_CHECKPOINT_WITHIN, checkpointer.round()).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::error!(%error, "no checkpoint could be made"),
+        Err(_) => {
+            tracing::warn!("the first checkpoint takes its time; the service starts meanwhile");
+        }
+    }
+    tasks.spawn(checkpointer.run(every, wake.clone()));
+    for at in 0..anchors.len() {
+        let (database, anchors) = (subject.database.clone(), Arc::clone(anchors));
+        tasks.spawn(publish(database, anchors, at, clock, appender.alarm()));
     }
 }
 
@@ -224,7 +284,12 @@ async fn record_event(
 
 /// What a new user sees: where the service is, a line that records a first signal, and one that
 /// asks with the first key, which is read from its file.
-fn welcome(address: SocketAddr, sources: &[Source], admin_key: Option<&Path>) -> String {
+fn welcome(
+    address: SocketAddr,
+    sources: &[Source],
+    admin_key: Option<&Path>,
+    keys: Option<&SigningKeys>,
+) -> String {
     let signs = |source: &&Source| {
         let takes_it = source.methods.contains(&Method::Hmac) && source.allow_from.is_empty();
         takes_it && source.mapping == Mapping::default()
@@ -244,9 +309,16 @@ fn welcome(address: SocketAddr, sources: &[Source], admin_key: Option<&Path>) ->
              -H \"Authorization: Bearer $(cat '{quoted}')\"\n\n"
         )
     });
+    let vkeys = keys.map_or_else(String::new, |keys| {
+        let lines: Vec<_> = keys.vkeys().iter().map(|vkey| format!("  {vkey}\n")).collect();
+        format!(
+            "Whoever verifies the log's checkpoints needs its verifier key:\n\n{}\n",
+            lines.concat()
+        )
+    });
     format!(
         "audit-ledger {version} serves http://{address}  (API: http://{address}/docs)\n\n\
-         {first_signal}{first_question}Check every row of the ledger:  audit-ledger verify\n\
+         {first_signal}{first_question}{vkeys}Check every row of the ledger:  audit-ledger verify\n\
          Ctrl-C stops the service.",
         version = env!("CARGO_PKG_VERSION"),
     )

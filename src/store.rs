@@ -5,6 +5,7 @@
 //! leads back here.
 
 pub mod append;
+pub mod checkpoints;
 pub mod checks;
 pub mod copy;
 pub mod feed;
@@ -22,6 +23,7 @@ pub mod rows;
 pub mod signals;
 pub mod stats;
 pub mod story;
+pub mod tiles;
 pub mod trades;
 
 use std::str::FromStr;

@@ -81,9 +81,11 @@ enum On {
     Business,
     Open,
     Log,
+    /// What signed notes are compared with.
+    Signed,
     /// All other tables whose rows never change.
     Records,
-    /// Chains, log and records.
+    /// Chains, log, what is signed, and records.
     Guarded,
     /// Those, and what has no guards: the locks and the list of migrations.
     Every,
@@ -128,6 +130,7 @@ const LINK: Cell = Cell::Found(FindingKind::Link);
 const GAP: Cell = Cell::Found(FindingKind::Gap);
 const LOG: Cell = Cell::Found(FindingKind::LogMismatch);
 const TIME: Cell = Cell::Found(FindingKind::TimeReversal);
+const FORK: Cell = Cell::Found(FindingKind::Forked);
 const DRIFT: Cell = Cell::Found(FindingKind::GuardDrift);
 /// What only a checkpoint that is held outside the database can show.
 const OUT1: Cell = Unseen("what is left adds up; a checkpoint held outside says that it was more");
@@ -147,6 +150,7 @@ static TABLE: &[(Action, On, [Cell; 8])] = &[
     //                                     ledger_owner, superuser, guards off, tracks covered
     (A::Update,              On::Chains,   [METH, METH,  RIGHT, RIGHT, RIGHT, GUARD, CONT,  LOG  ]),
     (A::Update,              On::Log,      [METH, METH,  RIGHT, RIGHT, RIGHT, GUARD, LOG,   LOG  ]),
+    (A::Update,              On::Signed,   [METH, METH,  RIGHT, RIGHT, RIGHT, GUARD, FORK,  FORK ]),
     (A::Update,              On::Records,  [METH, METH,  RIGHT, RIGHT, RIGHT, GUARD, DRIFT, OUT2 ]),
     (A::UpdateOfNoRow,       On::Guarded,  [____, ____,  RIGHT, RIGHT, RIGHT, GUARD, DRIFT, NONE ]),
     (A::UpdateOfKey,         On::Chains,   [____, ____,  RIGHT, RIGHT, GUARD, GUARD, DRIFT, NONE ]),
@@ -155,11 +159,13 @@ static TABLE: &[(Action, On, [Cell; 8])] = &[
     (A::DeleteLast,          On::Log,      [METH, METH,  RIGHT, RIGHT, RIGHT, GUARD, LOG,   LOG  ]),
     (A::DeleteAll,           On::Chains,   [METH, METH,  RIGHT, RIGHT, RIGHT, GUARD, LOG,   LOG  ]),
     (A::DeleteAll,           On::Log,      [METH, METH,  RIGHT, RIGHT, RIGHT, GUARD, LOG,   LOG  ]),
+    (A::DeleteAll,           On::Signed,   [METH, METH,  RIGHT, RIGHT, RIGHT, GUARD, DRIFT, OUT1 ]),
     (A::DeleteAll,           On::Records,  [METH, METH,  RIGHT, RIGHT, RIGHT, GUARD, DRIFT, OUT2 ]),
     (A::DeleteOfNoRow,       On::Guarded,  [____, ____,  RIGHT, RIGHT, RIGHT, GUARD, DRIFT, NONE ]),
     (A::Truncate,            On::Guarded,  [METH, METH,  RIGHT, RIGHT, RIGHT, GUARD, ____,  ____ ]),
     (A::TruncateCascade,     On::Chains,   [____, ____,  RIGHT, RIGHT, RIGHT, GUARD, LOG,   LOG  ]),
     (A::TruncateCascade,     On::Log,      [____, ____,  RIGHT, RIGHT, RIGHT, GUARD, LOG,   LOG  ]),
+    (A::TruncateCascade,     On::Signed,   [____, ____,  RIGHT, RIGHT, RIGHT, GUARD, DRIFT, OUT1 ]),
     (A::TruncateCascade,     On::Records,  [____, ____,  RIGHT, RIGHT, RIGHT, GUARD, DRIFT, OUT2 ]),
     (A::Drop,                On::Every,    [____, ____,  RIGHT, RIGHT, DDL,   DDL,   ____,  DRIFT]),
     (A::Alter,               On::Every,    [____, ____,  RIGHT, RIGHT, DDL,   DDL,   DRIFT, DRIFT]),

@@ -5,7 +5,7 @@ mod common;
 use audit_ledger::chains::IN_LEDGER;
 use audit_ledger::clock::Clock;
 use audit_ledger::store::copy::{CopyDecoder, CopyEncoder, copy_columns, decode};
-use audit_ledger::store::read::{Piece, Snapshot};
+use audit_ledger::store::read::{Ids, Piece, Snapshot};
 use base64::Engine;
 use common::builders::{one_of_each, signal};
 use common::random::{self, config, sample};
@@ -269,7 +269,7 @@ async fn what_copy_carries_comes_back_the_same() {
 
         let snapshot = Snapshot::take(&ledger.auditor()).await.unwrap();
         let (sender, mut pieces) = mpsc::channel(1);
-        let reading = snapshot.read_chain(chain, sender, |row| {
+        let reading = snapshot.read_chain(chain, Ids::default(), sender, |row| {
             let values: Vec<_> = row.values.iter().cloned().map(Value::into_owned).collect();
             (values, RowHash::from_hex(row.prev_hash), RowHash::from_hex(row.row_hash))
         });

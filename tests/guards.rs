@@ -31,10 +31,11 @@ mod rows;
 use audit_ledger::chains::{IN_LEDGER, Identity, NewRow};
 use audit_ledger::store::checks::{CheckRecord, insert_checks};
 use common::builders::{one_of_each, order, signal};
+use common::checkpoints::rows_of_checkpoints;
 use common::{TestLedger, refused, run, soon};
 
 /// Every table whose rows never change.
-const TABLES: [&str; 13] = [
+const TABLES: [&str; 17] = [
     "signals",
     "ai_debates",
     "order_execution",
@@ -48,6 +49,10 @@ const TABLES: [&str; 13] = [
     "lockdowns",
     "acknowledged_findings",
     "recorded_refusals",
+    "incarnations",
+    "checkpoints",
+    "log_tiles",
+    "anchor_receipts",
 ];
 
 /// The number of chains.
@@ -83,10 +88,11 @@ fn check_record() -> CheckRecord {
 }
 
 /// How many rows the chains of [`ledger_with_rows_everywhere`] have.
-const ROWS_EVERYWHERE: usize = 2 * CHAINS + 5;
+const ROWS_EVERYWHERE: usize = 2 * CHAINS + 6;
 
 /// A row in every table: beside those of the chains and of a check, an order that was sent with a
-/// key, a lockdown that was entered and lifted, and an attempt that was refused and recorded.
+/// key, a checkpoint, a lockdown that was entered and lifted, and an attempt that was refused and
+/// recorded.
 async fn ledger_with_rows_everywhere() -> TestLedger {
     let ledger = ledger_with(2).await;
     insert_checks(&ledger.app(), &[check_record()]).await.unwrap();
@@ -101,6 +107,7 @@ async fn ledger_with_rows_everywhere() -> TestLedger {
     for row in [NewRow::from(signal), keyed] {
         appender.append(row, soon()).await.unwrap();
     }
+    rows_of_checkpoints(&ledger, &appender).await;
     let mut app = ledger.connect_app().await;
     run(&mut app, "SELECT public.ledger_enter_lockdown('a test', '[]', 'tests')").await;
     let lift = "SELECT public.ledger_lift_as_owner('over', ARRAY[repeat('0', 64)])";

@@ -11,15 +11,19 @@ mod server;
 use std::time::Duration;
 
 use audit_ledger::clock::Clock;
+use audit_ledger::config::CheckMode;
 use audit_ledger::integrity::lockdown::LockdownState;
+use audit_ledger::integrity::outside::Subject;
+use audit_ledger::integrity::report::Verdict;
 use audit_ledger::integrity::run::run_check;
-use audit_ledger::integrity::verify::{Scope as CheckScope, Verdict};
+use audit_ledger::integrity::verify::Scope as CheckScope;
 use audit_ledger::integrity::watch::{Quiet, Watched, watch};
 use audit_ledger::keys::Scope;
 use common::builders::{api_key, event, one_of_each, signal};
 use common::{TestLedger, attempt, fetch, run, soon, sqlstate, wait_until};
 use serde_json::{Value, json};
 use server::{Answer, Server};
+use tokio::task::JoinSet;
 
 const BODY: &str =
     r#"{"signal_id":"l-1","symbol":"BTCUSD","side":"BUY","price":"1.50","quantity":"2"}"#;
@@ -66,8 +70,13 @@ async fn lift_whole(server: &Server, [alice, bob]: &[String; 2]) {
 }
 
 async fn check(ledger: &TestLedger) -> Verdict {
-    let done =
-        run_check(&ledger.app(), CheckScope::Ledger, Clock::system(), &mut Quiet::default()).await;
+    let done = run_check(
+        &Subject::of(ledger.app()),
+        CheckScope::Ledger,
+        Clock::system(),
+        &mut Quiet::default(),
+    )
+    .await;
     done.unwrap().expect("no other check runs").report.verdict()
 }
 
@@ -178,8 +187,13 @@ async fn what_is_acknowledged_stays_listed_and_a_new_finding_locks_again() {
     lift_whole(&server, &keys).await;
     assert_eq!(server.deliver(BODY.as_bytes()).await.status, 201);
 
-    let done =
-        run_check(&ledger.app(), CheckScope::Ledger, Clock::system(), &mut Quiet::default()).await;
+    let done = run_check(
+        &Subject::of(ledger.app()),
+        CheckScope::Ledger,
+        Clock::system(),
+        &mut Quiet::default(),
+    )
+    .await;
     let done = done.unwrap().unwrap();
     assert!(done.lockdown.is_none());
     let signals = &done.report.chains[0];
@@ -332,13 +346,17 @@ async fn the_service_checks_by_itself_one_instance_at_a_time() {
     let (ledger, _) = ledger_with_admins().await;
     let appender = ledger.appender();
     let watched = Watched {
-        database: ledger.app(),
+        subject: Subject::of(ledger.app()),
         clock: Clock::system(),
         check_every: Some(Duration::from_secs(2)),
+        check_mode: CheckMode::Full,
         alarm: appender.alarm(),
         lockdown: LockdownState::of(&ledger.app()),
     };
-    let _instances = [watch(&watched), watch(&watched), watch(&watched)];
+    let mut instances = JoinSet::new();
+    for _ in 0..3 {
+        watch(&mut instances, &watched);
+    }
     let mut superuser = ledger.connect_superuser().await;
     wait_until(&mut superuser, "SELECT count(DISTINCT run_id) >= 3 FROM integrity_checks").await;
     let spread = "SELECT bool_and(gap > interval '1.9 s') FROM (
@@ -409,7 +427,9 @@ async fn whoever_holds_the_ledgers_lock_does_not_keep_a_lockdown_away() {
     // At work, and not idle, for longer than a writer waits.
     let holding = tokio::spawn(async move { attempt(&mut holder, "SELECT pg_sleep(5)").await });
     let mut quiet = Quiet::default();
-    let done = run_check(&ledger.app(), CheckScope::Ledger, Clock::system(), &mut quiet).await;
+    let done =
+        run_check(&Subject::of(ledger.app()), CheckScope::Ledger, Clock::system(), &mut quiet)
+            .await;
     let done = done.unwrap().unwrap();
     assert!(done.lockdown.is_some(), "{:?}", done.notes);
     // The lock went with the holder's session.

@@ -15,7 +15,7 @@ use common::dump::{postgres, url};
 use common::{TestLedger, connect_with, database, fetch, read_back, refused, run, soon};
 
 /// The migrations, in their order.
-const VERSIONS: [i64; 11] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11];
+const VERSIONS: [i64; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
 const CHAINS: usize = audit_ledger::chains::IN_LEDGER.len();
 
 #[tokio::test]

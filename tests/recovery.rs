@@ -6,8 +6,10 @@ mod common;
 use std::collections::BTreeSet;
 
 use audit_ledger::clock::Clock;
+use audit_ledger::integrity::outside::Subject;
+use audit_ledger::integrity::report::Verdict;
 use audit_ledger::integrity::run::{CheckDone, run_check};
-use audit_ledger::integrity::verify::{Scope, Verdict, verify};
+use audit_ledger::integrity::verify::{Scope, verify};
 use audit_ledger::integrity::watch::Quiet;
 use audit_ledger::store::Database;
 use audit_ledger::store::lockdown::{lift_as_owner, open_findings};
@@ -54,12 +56,17 @@ impl Beside {
 }
 
 async fn check(ledger: &TestLedger) -> CheckDone {
-    let done =
-        run_check(&ledger.app(), Scope::Ledger, Clock::system(), &mut Quiet::default()).await;
+    let done = run_check(
+        &Subject::of(ledger.app()),
+        Scope::Ledger,
+        Clock::system(),
+        &mut Quiet::default(),
+    )
+    .await;
     done.unwrap().expect("no other check runs")
 }
 
-fn finding_ids(report: &audit_ledger::integrity::verify::Report) -> BTreeSet<String> {
+fn finding_ids(report: &audit_ledger::integrity::report::Report) -> BTreeSet<String> {
     let chains = report.chains.iter().filter(|chain| chain.chain != "guards");
     chains.flat_map(|chain| &chain.findings).map(|listed| listed.finding.finding_id()).collect()
 }
@@ -96,8 +103,13 @@ async fn look_elsewhere(ledger: &TestLedger, dump: &str) -> BTreeSet<String> {
     let connect = format!("GRANT CONNECT ON DATABASE {name} TO ledger_auditor");
     run(&mut connect_with(&evidence.options).await, &connect).await;
     let auditor = database(&evidence.options.clone().username("ledger_auditor"));
-    let report =
-        verify(&auditor, Scope::Ledger, Clock::system().new_id(), &mut Quiet::default()).await;
+    let report = verify(
+        &Subject::of(auditor),
+        Scope::Ledger,
+        Clock::system().new_id(),
+        &mut Quiet::default(),
+    )
+    .await;
     let report = report.unwrap();
     assert_eq!(report.verdict(), Verdict::Tampered);
     assert_eq!(evidence.fetch::<i64>("SELECT count(*) FROM public.signals").await, i64::from(ROWS));

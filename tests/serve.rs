@@ -1,6 +1,8 @@
 //! The program as its users run it: started, killed, tampered with and checked from outside.
 
 mod common;
+#[path = "serve/history.rs"]
+mod history;
 #[path = "serve/keys.rs"]
 mod keys;
 #[path = "serve/lockdown.rs"]
@@ -32,7 +34,7 @@ async fn the_first_signal_proves_itself_and_a_changed_row_is_named() {
 
     let verified = program.run(&["verify"]);
     assert_eq!(verified.code, 0, "{verified:?}");
-    assert!(verified.stdout.contains("Verified: 4 rows"), "{verified:?}");
+    assert!(verified.stdout.contains("Verified: 5 rows"), "{verified:?}");
 
     sql(
         &program,

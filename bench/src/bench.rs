@@ -143,6 +143,10 @@ impl Bench {
 }
 
 impl Ledger {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(crate) async fn superuser(&self) -> Result<PgConnection, Error> {
         Ok(PgConnection::connect(&self.superuser_url).await?)
     }

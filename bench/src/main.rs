@@ -3,6 +3,7 @@
 
 mod baseline;
 mod bench;
+mod checkpoints;
 mod client;
 mod copy;
 mod drain;
@@ -60,6 +61,8 @@ enum What {
     Export,
     /// A replay of the seeded ledger.
     Replay,
+    /// Proofs and incremental checks of the seeded ledger, and what checkpoints cost the sink.
+    Checkpoints(checkpoints::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -72,6 +75,8 @@ struct AllArgs {
     query: query::Args,
     #[command(flatten)]
     persistence: persistence::Args,
+    #[command(flatten)]
+    checkpoints: checkpoints::Args,
 }
 
 #[tokio::main]
@@ -108,6 +113,7 @@ async fn measure(bench: &Bench, what: &What) -> Result<Vec<Figure>, Error> {
         What::Verify => verify::run(bench).await,
         What::Export => export::run(bench).await,
         What::Replay => replay::run(bench).await,
+        What::Checkpoints(args) => checkpoints::run(bench, args).await,
         What::All(args) => {
             let mut figures = seed::run(bench).await?;
             figures.extend(query::run(bench, &args.query).await?);
@@ -117,7 +123,8 @@ async fn measure(bench: &Bench, what: &What) -> Result<Vec<Figure>, Error> {
             figures.extend(replay::run(bench).await?);
             figures.extend(ingest::run(bench, &args.ingest).await?);
             figures.extend(sink::run(bench, &args.sink).await?);
-            // Last, since it adds rows to the seeded ledger.
+            // Last, since these add rows to the seeded ledger.
+            figures.extend(checkpoints::run(bench, &args.checkpoints).await?);
             figures.extend(persistence::run(bench, &args.persistence.with_verify()).await?);
             Ok(figures)
         }

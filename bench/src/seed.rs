@@ -9,7 +9,9 @@
 use audit_ledger::appender::{Appender, BatchSettings};
 use audit_ledger::chains::signals::{NewSignal, Side};
 use audit_ledger::clock::Clock;
-use audit_ledger::integrity::verify::{Progress, Scope, Verdict, verify};
+use audit_ledger::integrity::outside::Subject;
+use audit_ledger::integrity::report::Verdict;
+use audit_ledger::integrity::verify::{Progress, Scope, verify};
 use audit_ledger::store::copy::{CopyEncoder, copy_columns};
 use ledger_verifier::chain::SIGNAL_AUDIT_LEDGER;
 use ledger_verifier::row::row_hash_in;
@@ -240,7 +242,7 @@ impl Progress for Silent {
 /// The ledger's own check of everything, its guards included.
 async fn check(ledger: &Ledger) -> Result<(), Error> {
     let run_id = Clock::system().new_id();
-    let report = verify(&ledger.app()?, Scope::Ledger, run_id, &mut Silent).await?;
+    let report = verify(&Subject::of(ledger.app()?), Scope::Ledger, run_id, &mut Silent).await?;
     let guards = report.guards().map_or(0, |guards| guards.rows);
     if report.verdict() != Verdict::Verified || guards == 0 {
         let errors: Vec<_> =

@@ -4,6 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::Stdio;
 use std::time::Duration;
 
+use audit_ledger::integrity::signing::new_key;
 use audit_ledger::keys::{ApiKey, Scopes};
 use audit_ledger::store::keys::create_key;
 use secrecy::ExposeSecret;
@@ -16,6 +17,8 @@ use crate::bench::{Bench, Ledger};
 use crate::client::Client;
 use crate::drain::{Drained, drain};
 
+/// The name of the log that is measured.
+const ORIGIN: &str = "ledger-bench.local";
 const READY_WITHIN: Duration = Duration::from_secs(20);
 const STOPPED_WITHIN: Duration = Duration::from_secs(20);
 
@@ -63,13 +66,36 @@ pub(crate) fn command(bench: &Bench, ledger: &Ledger) -> Result<Command, Error> 
     Ok(command)
 }
 
+/// The same, with the key that signs the ledger's checkpoints, and a folder that keeps them.
+pub(crate) fn signing_command(bench: &Bench, ledger: &Ledger) -> Result<Command, Error> {
+    let folder = bench.folder();
+    let file = folder.join("signing.key");
+    if !file.exists() {
+        std::fs::write(&file, new_key(ORIGIN)?.expose_secret())?;
+    }
+    let anchor = format!("file:{}", folder.join("checkpoints").join(ledger.name()).display());
+    let mut command = command(bench, ledger)?;
+    command.env("LEDGER_SIGNING_KEY_FILE", file).env("LEDGER_ANCHORS", anchor);
+    Ok(command)
+}
+
 impl Running {
+    /// Without checkpoints.
     pub(crate) async fn start(bench: &Bench, ledger: &Ledger) -> Result<Self, Error> {
+        Self::start_command(command(bench, ledger)?, ledger).await
+    }
+
+    /// That makes checkpoints, every five seconds.
+    pub(crate) async fn start_signing(bench: &Bench, ledger: &Ledger) -> Result<Self, Error> {
+        Self::start_command(signing_command(bench, ledger)?, ledger).await
+    }
+
+    async fn start_command(mut command: Command, ledger: &Ledger) -> Result<Self, Error> {
         let key = ApiKey::random();
         create_key(&ledger.owner()?, &key, &"bench".parse()?, Scopes::all()).await?;
         // Free now, and most likely still when the service takes it.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let child = command(bench, ledger)?
+        let child = command
             .arg("serve")
             .env("LEDGER_LISTEN", address.to_string())
             .env("LEDGER_WEBHOOK_SECRET", "a secret for the bench only")

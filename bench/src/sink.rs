@@ -20,10 +20,10 @@ use crate::report::{Figure, Goal};
 use crate::service::Running;
 
 /// Records of one request, and rows of one COPY.
-const BATCH: usize = 1000;
+pub(crate) const BATCH: usize = 1000;
 /// Distinguishes these records from those that are seeded.
 const SEED: u64 = 2;
-const PATH: &str = "/v1/signal_audit_ledger";
+pub(crate) const PATH: &str = "/v1/signal_audit_ledger";
 const GOAL: Goal = Goal::RatioAtLeast(0.6);
 
 /// Two tables, so that each grows as the ledger's does.
@@ -165,7 +165,7 @@ async fn measure(
 }
 
 /// Sends every request once, over so many connections.
-async fn send_all(
+pub(crate) async fn send_all(
     running: &Running,
     requests: &Arc<Vec<Vec<u8>>>,
     senders: usize,

@@ -30,6 +30,10 @@ pub enum EventType {
     ExportCompleted,
     /// Rows are to be kept for another time than before.
     RetentionChanged,
+    /// The log goes on under a name and with keys of its own, for the first time or after another one.
+    IncarnationStarted,
+    /// Other keys sign checkpoints than before.
+    SigningKeysChanged,
 }
 
 impl EventType {
@@ -46,6 +50,8 @@ impl EventType {
             Self::ExportStarted => "EXPORT_STARTED",
             Self::ExportCompleted => "EXPORT_COMPLETED",
             Self::RetentionChanged => "RETENTION_CHANGED",
+            Self::IncarnationStarted => "INCARNATION_STARTED",
+            Self::SigningKeysChanged => "SIGNING_KEYS_CHANGED",
         }
     }
 }

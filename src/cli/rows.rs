@@ -12,8 +12,9 @@ use crate::appender::{Appender, BatchSettings};
 use crate::chains::IN_LEDGER;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::export::{self, Exporter, Format};
+use crate::export::{self, Exporter, Exporting, Format, Wanted};
 use crate::feed::{Feed, start_leaf};
+use crate::integrity::checkpointer::Wake;
 use crate::query::{Filter, add_all, filters_of};
 use crate::replay::{self, ReplayedRow, Speed};
 use crate::store::Database;
@@ -56,7 +57,7 @@ pub(super) struct Export {
     /// Which chain.
     #[arg(value_parser = chain_names())]
     chain: String,
-    /// csv, json or ndjson.
+    /// csv, json, ndjson, or bundle: a zip of a range of ids or times that proves itself.
     #[arg(long, default_value = "ndjson")]
     format: Format,
     #[command(flatten)]
@@ -66,13 +67,24 @@ pub(super) struct Export {
     output: Option<PathBuf>,
 }
 
-pub(super) async fn export(args: Export, config: &Config, clock: Clock) -> Result<(), Failure> {
+pub(super) async fn export(args: Export, mut config: Config, clock: Clock) -> Result<(), Failure> {
     let filter = args.filters.of(std::slice::from_ref(&args.chain))?.pop().ok_or("no chain")?;
-    let ledger = super::open(config, clock).await?;
+    let ledger = super::open(&config, clock).await?;
+    // Only a bundle asks whose signatures count.
+    let keys = ledger.signing_keys(&config).unwrap_or_default();
+    let outside = ledger.subject(&mut config, keys.as_ref())?.outside;
     let (appender, writer) = Appender::start(ledger.app.clone(), BatchSettings::default(), clock);
     let exporter = Exporter { actor: "command line".to_owned(), source_ip: None };
     let work = async {
-        let export = export::begin(&ledger.app, &appender, filter, args.format, exporter).await?;
+        let exporting = Exporting {
+            database: ledger.app.clone(),
+            appender: appender.clone(),
+            clock,
+            outside,
+            wake: Wake::default(),
+        };
+        let wanted = Wanted { filter, format: args.format, exporter };
+        let export = export::begin(&exporting, wanted).await?;
         write_export(export, args.output.as_deref()).await
     };
     let outcome = work.await;

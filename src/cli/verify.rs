@@ -13,19 +13,26 @@ use crate::chains::{IN_LEDGER, rfc3339};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::integrity::guards::GUARDS;
+use crate::integrity::outside::Subject;
+use crate::integrity::report::{ChainReport, Report, Verdict, listed_json};
 use crate::integrity::run::{CheckDone, run_check};
-use crate::integrity::verify::{ChainReport, Progress, Report, Scope, Verdict, listed_json};
-use crate::open::OpenLedger;
-use crate::store::StoreError;
+use crate::integrity::verify::{Progress, Scope};
+use crate::open::{OpenError, OpenLedger};
+use crate::store::checks::{FULL, INCREMENTAL, ROLLING};
 
 const VERIFIED: u8 = 0;
 const TAMPERED: u8 = 2;
 const COULD_NOT_FINISH: u8 = 3;
+const ROLLED_BACK: u8 = 4;
 const GUARD_DRIFT: u8 = 5;
 const ALREADY_RUNNING: u8 = 6;
+/// Of several checks, the first of these that one ended with.
+const BY_WEIGHT: [u8; 6] =
+    [TAMPERED, ROLLED_BACK, GUARD_DRIFT, COULD_NOT_FINISH, ALREADY_RUNNING, VERIFIED];
 
 /// Arguments of `verify`.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(super) struct Args {
     /// Check one chain only, and what the log says of it.
     #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(IN_LEDGER.map(|c| c.name)))]
@@ -33,17 +40,39 @@ pub(super) struct Args {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
-    /// Re-read everything, which is what a check does in any case.
-    #[arg(long, hide = true)]
+    /// Re-read everything, which is what a check does unless told otherwise.
+    #[arg(long, conflicts_with_all = ["incremental", "rolling"])]
     full: bool,
+    /// Check what came since the last checkpoint.
+    #[arg(long, conflicts_with_all = ["rolling", "chain"])]
+    incremental: bool,
+    /// Check what came since the last checkpoint, and the next slice of what that covers: by and by, all
+    /// of it is re-read within a week.
+    #[arg(long, conflicts_with = "chain")]
+    rolling: bool,
 }
 
-pub(super) async fn run(args: Args, config: &Config, clock: Clock) -> ExitCode {
-    let ledger = match super::open(config, clock).await {
+impl Args {
+    fn scopes(&self) -> Vec<Scope> {
+        // An unknown name was refused with the arguments.
+        let named = |name: &String| IN_LEDGER.into_iter().find(|chain| chain.name == name);
+        if let Some(chain) = self.chain.as_ref().and_then(named) {
+            return vec![Scope::Chain(chain)];
+        }
+        match (self.incremental, self.rolling) {
+            (true, _) => vec![Scope::Incremental],
+            (_, true) => vec![Scope::Incremental, Scope::Rolling],
+            _ => vec![Scope::Ledger],
+        }
+    }
+}
+
+pub(super) async fn run(args: Args, mut config: Config, clock: Clock) -> ExitCode {
+    let ledger = match super::open(&config, clock).await {
         Ok(ledger) => ledger,
         Err(error) => return could_not_finish(&args, &error.to_string()),
     };
-    let code = check(&args, &ledger, clock)
+    let code = check(&args, &ledger, &mut config, clock)
         .await
         .unwrap_or_else(|error| could_not_finish(&args, &error.to_string()));
     ledger.close().await;
@@ -59,18 +88,40 @@ fn could_not_finish(args: &Args, error: &str) -> ExitCode {
     ExitCode::from(COULD_NOT_FINISH)
 }
 
-async fn check(args: &Args, ledger: &OpenLedger, clock: Clock) -> Result<ExitCode, StoreError> {
-    // An unknown name was refused with the arguments.
-    let named = |name: &String| IN_LEDGER.into_iter().find(|chain| chain.name == name);
-    let scope = args.chain.as_ref().and_then(named).map_or(Scope::Ledger, Scope::Chain);
+async fn check(
+    args: &Args,
+    ledger: &OpenLedger,
+    config: &mut Config,
+    clock: Clock,
+) -> Result<ExitCode, OpenError> {
+    // Who checks need not be able to read the key: then those count that the ledger names.
+    let keys = ledger.signing_keys(config).unwrap_or_else(|error| {
+        eprintln!("audit-ledger: the signing key is not known here: {error}");
+        None
+    });
+    let subject = ledger.subject(config, keys.as_ref())?;
+    let mut codes = Vec::new();
+    for scope in args.scopes() {
+        codes.push(check_scope(args, &subject, scope, clock).await?);
+    }
+    let worst = BY_WEIGHT.into_iter().find(|code| codes.contains(code));
+    Ok(ExitCode::from(worst.unwrap_or(COULD_NOT_FINISH)))
+}
+
+async fn check_scope(
+    args: &Args,
+    subject: &Subject,
+    scope: Scope,
+    clock: Clock,
+) -> Result<u8, OpenError> {
     let mut shown = Shown::new(!args.json && std::io::stderr().is_terminal(), !args.json);
-    let Some(done) = run_check(&ledger.app, scope, clock, &mut shown).await? else {
+    let Some(done) = run_check(subject, scope, clock, &mut shown).await? else {
         if args.json {
             say(format_args!("{:#}", json!({ "verdict": "already_running" })));
         } else {
             eprintln!("audit-ledger: another check is running");
         }
-        return Ok(ExitCode::from(ALREADY_RUNNING));
+        return Ok(ALREADY_RUNNING);
     };
     shown.bar.finish_and_clear();
     if args.json {
@@ -85,12 +136,13 @@ async fn check(args: &Args, ledger: &OpenLedger, clock: Clock) -> Result<ExitCod
             eprintln!("audit-ledger: {note}");
         }
     }
-    Ok(ExitCode::from(match done.report.verdict() {
+    Ok(match done.report.verdict() {
         Verdict::Verified => VERIFIED,
         Verdict::Tampered => TAMPERED,
+        Verdict::RolledBack => ROLLED_BACK,
         Verdict::GuardDrift => GUARD_DRIFT,
         Verdict::Unfinished => COULD_NOT_FINISH,
-    }))
+    })
 }
 
 fn as_json(done: &CheckDone) -> serde_json::Value {
@@ -110,6 +162,7 @@ fn as_json(done: &CheckDone) -> serde_json::Value {
     json!({
         "verdict": report.verdict().name(),
         "run_id": report.run_id,
+        "kind": report.kind,
         "rows": report.rows(),
         "duration_ms": u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX),
         "chains": report.chains.iter().map(chain).collect::<Vec<_>>(),
@@ -139,14 +192,26 @@ fn print(report: &Report) {
     let rows = report.rows();
     let seconds = report.duration.as_secs_f64();
     say(match report.verdict() {
-        Verdict::Verified if rows == 0 => "\nThe ledger is empty: 0 rows checked.".to_owned(),
+        Verdict::Verified if rows == 0 && report.kind == FULL => {
+            "\nThe ledger is empty: 0 rows checked.".to_owned()
+        }
         Verdict::Verified if report.acknowledged() > 0 => format!(
             "\nVerified: {rows} rows in {seconds:.1} s; of what does not add up, all is acknowledged: \
              {} findings.",
             report.acknowledged()
         ),
         Verdict::Verified => format!(
-            "\nVerified: {rows} rows re-hashed and compared with the {LOG_NAME} in {seconds:.1} s."
+            "\nVerified{}: {rows} rows re-hashed and compared with the {LOG_NAME} in {seconds:.1} s.",
+            match report.kind {
+                INCREMENTAL => ", from the last checkpoint on",
+                ROLLING => ", a slice",
+                _ => "",
+            }
+        ),
+        Verdict::RolledBack => format!(
+            "\nROLLED BACK: {rows} rows are what was recorded, but the database is behind a checkpoint \
+             that is held outside it; see integrity_checks under run {}.",
+            report.run_id
         ),
         Verdict::Tampered => format!(
             "\nTAMPERED: the ledger is not what was recorded. Checked {rows} rows in \

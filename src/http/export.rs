@@ -18,12 +18,13 @@ use super::auth::Authorized;
 use super::deadline::Started;
 use super::page::{FilterParameters, NoParameters, Parameters};
 use super::problem::{Code, Problem, RefusedParameter, RefusedUnderV1};
+use super::proofs::not_proved;
 use super::rows::{chain_of, no_such_row};
 use super::stream::{Places, body_of};
 use super::telemetry::ClientAddress;
 use super::webhook::not_recorded;
 use crate::clock::random_bytes;
-use crate::export::{Export, ExportError, Exporter, Format, begin, file_name};
+use crate::export::{self, Export, ExportError, Exporter, Format, begin, file_name};
 use crate::keys::scope::Export as ExportScope;
 use crate::query::Filter;
 
@@ -83,11 +84,12 @@ impl Wanted {
         let place = service.exports.places.take()?;
         let name = file_name(self.filter.chain, self.format, service.clock.now());
         let exporter = Exporter { actor, source_ip: Some(client.nearest) };
-        let begun =
-            begin(&service.database, &service.appender, self.filter, self.format, exporter).await;
-        let Export { total_rows, chunks } = begun?;
+        let Self { filter, format } = self;
+        let wanted = export::Wanted { filter, format, exporter };
+        let begun = begin(&service.exporting(), wanted).await;
+        let Export { total_rows, chunks } = begun.map_err(|error| refused(service, error))?;
         let headers = [
-            (header::CONTENT_TYPE, HeaderValue::from_static(self.format.media_type())),
+            (header::CONTENT_TYPE, HeaderValue::from_static(format.media_type())),
             (header::CONTENT_DISPOSITION, disposition(&name)),
             (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
             (TOTAL_ROWS, HeaderValue::from(total_rows)),
@@ -101,14 +103,16 @@ fn disposition(name: &str) -> HeaderValue {
         .unwrap_or(HeaderValue::from_static("attachment"))
 }
 
-impl From<ExportError> for Problem {
-    fn from(error: ExportError) -> Self {
-        match error {
-            ExportError::Store(error) => error.into(),
-            ExportError::Record(error) => not_recorded(&error),
-            ExportError::Count { .. } | ExportError::Stalled => {
-                Self::new(Code::Internal, error.to_string())
-            }
+fn refused(service: &Service, error: ExportError) -> Problem {
+    match error {
+        ExportError::Store(error) => error.into(),
+        ExportError::Record(error) => not_recorded(&error),
+        ExportError::Prove(error) => not_proved(service, error),
+        ExportError::NotARange { name } => {
+            Problem::new(Code::UnreadableParameter, error.to_string()).of_field(name)
+        }
+        ExportError::Count { .. } | ExportError::Zip(_) | ExportError::Stalled => {
+            Problem::new(Code::Internal, error.to_string())
         }
     }
 }
@@ -120,17 +124,22 @@ impl From<ExportError> for Problem {
 /// or carriage return has `'` before it, so that no spreadsheet runs it; numbers are as they are,
 /// and NULL is an empty cell without quotes. A line of NDJSON holds every column and document: its
 /// row's hash can be computed from it alone. `Accept-Encoding` may ask for gzip or zstd.
+/// A `bundle` is a zip of a range of ids or times, as NDJSON and CSV, with the row before and the one after
+/// it, the signed checkpoint and the proofs that lead to it: `ledger-verify bundle` sees offline that it is
+/// whole and as it was recorded. It waits up to 10 s for a checkpoint that covers all there is.
 /// `security_events` tells who exported what: `EXPORT_STARTED`, and `EXPORT_COMPLETED` with rows,
 /// bytes and the SHA-256 of the file before compression.
 #[utoipa::path(get, path = "/v1/export/{chain}", tag = "exports",
     params(
         ("chain" = String, Path, description = "A chain's name, for example `signals`."),
-        ("format" = Option<String>, Query, description = "`csv`, `json` or `ndjson`, which is the default."),
+        ("format" = Option<String>, Query, description = "`csv`, `json`, `ndjson`, which is the default, or `bundle`."),
         FilterParameters),
     responses(
         (status = 200, description = "The file.",
          headers(("X-Total-Rows" = i64, description = "How many rows it has."))),
         (status = 404, description = "No such chain (NTF-001).",
+         body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "No checkpoint covers any row of a bundle yet (PRF-001).",
          body = Problem, content_type = "application/problem+json"),
         RefusedParameter, RefusedUnderV1),
     security(("api_key" = ["export"])))]

@@ -323,14 +323,26 @@ impl<T: Serialize> IntoResponse for Page<T> {
 }
 
 /// A cursor names its list, so that one of another list is refused and not misread.
-fn write_cursor(list: &str, place: i64) -> String {
+pub(crate) fn write_cursor(list: &str, place: i64) -> String {
     URL_SAFE_NO_PAD.encode(format!("{list}:{place}"))
 }
 
-fn read_cursor(list: &str, cursor: &str) -> Option<i64> {
+pub(crate) fn read_cursor(list: &str, cursor: &str) -> Option<i64> {
     let text = String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?;
     let place = text.strip_prefix(list)?.strip_prefix(':')?.parse().ok()?;
     (write_cursor(list, place) == cursor).then_some(place)
+}
+
+/// The address that the page at this one links to, as if an item at place 7 was its last.
+pub(crate) fn next_page(address: &str) -> Option<String> {
+    let mut parameters = Parameters::of(&address.parse().ok()?).ok()?;
+    let page = parameters.page_of("things").ok()?;
+    parameters.finish().ok()?;
+    let slice = Slice { items: vec![7], has_more: true };
+    let response = page.make(slice, |place| *place).into_response();
+    let link = response.headers().get(header::LINK).and_then(|link| link.to_str().ok());
+    let address = link.and_then(|link| link.strip_prefix('<')?.strip_suffix(">; rel=\"next\""));
+    Some(address.unwrap_or_default().to_owned())
 }
 
 #[cfg(test)]

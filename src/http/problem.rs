@@ -49,6 +49,8 @@ pub enum Code {
     TooLarge,
     /// LIM-002: too many requests.
     TooManyRequests,
+    /// PRF-001: no checkpoint covers the row yet.
+    NotCovered,
     /// SYS-001: the database is away or slow.
     Unavailable,
     /// SYS-002: anything unforeseen.
@@ -100,6 +102,7 @@ impl Code {
             Self::TooManyRequests => {
                 ("LIM-002", StatusCode::TOO_MANY_REQUESTS, "Too many requests")
             }
+            Self::NotCovered => ("PRF-001", StatusCode::CONFLICT, "No checkpoint covers it yet"),
             Self::Unavailable => {
                 ("SYS-001", StatusCode::SERVICE_UNAVAILABLE, "The ledger cannot answer this now")
             }

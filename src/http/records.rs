@@ -19,8 +19,9 @@ use tokio::time::{Instant, timeout};
 
 use super::auth::Authorized;
 use super::deadline::Started;
-use super::page::{FilterParameters, NoParameters, Page, PageParameters, Parameters};
+use super::page::{FilterParameters, Page, PageParameters, Parameters};
 use super::problem::{Code, Problem, RefusedParameter, RefusedUnderV1};
+use super::proofs::Wait;
 use super::rows::{RowAnswer, page};
 use super::webhook::{code_of, not_recorded};
 use super::{Service, bodies};
@@ -48,6 +49,10 @@ pub(super) struct RecordAnswers {
     refused: usize,
     /// One for each record, in the body's order.
     results: Vec<RecordAnswer>,
+    /// With `wait=checkpoint`, the signed checkpoint that covers all of them; absent where none came
+    /// within 10 s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checkpoint: Option<String>,
 }
 
 /// What became of a record.
@@ -76,6 +81,8 @@ pub(super) struct RefusedRecord {
 /// of several each has its answer, in their order, and one that is refused keeps no other out.
 /// Nothing is answered before its commit, and the same again is a duplicate.
 #[utoipa::path(post, path = "/v1/signal_audit_ledger", tag = "rows",
+    params(("wait" = Option<String>, Query,
+        description = "`checkpoint`: the answer waits, up to 10 s, for a checkpoint that covers all of it.")),
     request_body(content(
         (bodies::SignalRecord = "application/json"),
         (bodies::SignalRecord = "application/x-ndjson"))),
@@ -100,7 +107,7 @@ pub(super) async fn write(
     authorized: Authorized<Ingest>,
     State(service): State<Service>,
     started: Started,
-    _: NoParameters,
+    wait: Wait,
     request: Request,
 ) -> Result<Response, Problem> {
     let (caller, received_at) = (authorized.caller.name, service.clock.now());
@@ -123,9 +130,15 @@ pub(super) async fn write(
     if is_one && let Some(answer) = answers.pop() {
         let recorded = answer?;
         let status = if recorded.is_duplicate { StatusCode::OK } else { StatusCode::CREATED };
-        return Ok((status, Json(RowAnswer::from(recorded))).into_response());
+        let answer = RowAnswer::from(recorded).waiting(&service, wait).await;
+        return Ok((status, Json(answer)).into_response());
     }
-    answer_all(answers).map(|answers| Json(answers).into_response())
+    let last = answers.iter().flatten().map(|recorded| recorded.receipt.leaf_index).max();
+    let mut answer = answer_all(answers)?;
+    if let Some(last) = last {
+        answer.checkpoint = wait.checkpoint_of(&service, last).await;
+    }
+    Ok(Json(answer).into_response())
 }
 
 fn internal(_: tokio::task::JoinError) -> Problem {
@@ -161,6 +174,7 @@ fn answer_all(answers: Vec<Result<Recorded, Problem>>) -> Result<RecordAnswers, 
         duplicates: 0,
         refused: 0,
         results: Vec::with_capacity(answers.len()),
+        checkpoint: None,
     };
     for answer in answers {
         all.results.push(match answer {

@@ -10,8 +10,9 @@ use serde_json::value::RawValue;
 
 use super::auth::Authorized;
 use super::deadline::Started;
-use super::page::{FilterParameters, NoParameters, Page, PageParameters, Parameters};
+use super::page::{FilterParameters, Page, PageParameters, Parameters};
 use super::problem::{Code, Problem, RefusedParameter, RefusedUnderV1};
+use super::proofs::{InclusionProof, Wait};
 use super::webhook::{code_of, not_recorded};
 use super::{Service, bodies};
 use crate::appender::AppendError;
@@ -35,12 +36,23 @@ pub(super) struct RowAnswer {
     status: &'static str,
     /// Where the row stands in the ledger.
     receipt: Receipt,
+    /// With `wait=checkpoint`, the proof that a checkpoint covers it; absent where none came within 10 s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proof: Option<InclusionProof>,
+}
+
+impl RowAnswer {
+    /// With the proof, where that is waited for.
+    pub(super) async fn waiting(mut self, service: &Service, wait: Wait) -> Self {
+        self.proof = wait.proof_of(service, &self.receipt).await;
+        self
+    }
 }
 
 impl From<Recorded> for RowAnswer {
     fn from(recorded: Recorded) -> Self {
         let status = if recorded.is_duplicate { "duplicate" } else { "recorded" };
-        Self { status, receipt: recorded.receipt }
+        Self { status, receipt: recorded.receipt, proof: None }
     }
 }
 
@@ -69,7 +81,10 @@ macro_rules! routes_of {
         /// with the first receipt, another body under the same key is refused.
         #[utoipa::path(post, path = $path, tag = "rows",
             params(("Idempotency-Key" = Option<String>, Header,
-                description = "Up to 255 visible ASCII characters, unique for this key's holder and route.")),
+                description = "Up to 255 visible ASCII characters, unique for this key's holder and route."),
+                ("wait" = Option<String>, Query,
+                description = "`checkpoint`: the answer waits, up to 10 s, for the proof that a checkpoint \
+                    covers the row.")),
             request_body(content = $body, content_type = "application/json"),
             responses(
                 (status = 201, description = "Recorded: committed before this answer.", body = RowAnswer),
@@ -90,11 +105,11 @@ macro_rules! routes_of {
         pub(super) async fn $name(
             authorized: Authorized<Ingest>,
             State(service): State<Service>,
-            _: NoParameters,
+            wait: Wait,
             started: Started,
             request: Request,
         ) -> Result<(StatusCode, Json<RowAnswer>), Problem> {
-            write(&service, &authorized.caller, $chain, started, request).await
+            write(&service, &authorized.caller, $chain, (started, wait), request).await
         }
 
         #[doc = $rows]
@@ -146,7 +161,7 @@ async fn write(
     service: &Service,
     caller: &Caller,
     chain: &'static ClientChain,
-    started: Started,
+    (started, wait): (Started, Wait),
     request: Request,
 ) -> Result<(StatusCode, Json<RowAnswer>), Problem> {
     let key = idempotency_key(request.headers())?;
@@ -158,7 +173,10 @@ async fn write(
     let answered = tokio::spawn(async move { appender.append(row, deadline).await });
     let internal = |_| Problem::new(Code::Internal, "the row could not be handled");
     match answered.await.map_err(internal)? {
-        Ok(row) => answer(row),
+        Ok(row) => {
+            let (status, answer) = answer(row)?;
+            Ok((status, Json(answer.waiting(service, wait).await)))
+        }
         Err(error) => Err(refused(&error)),
     }
 }
@@ -178,14 +196,14 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     if fits { Ok(Some(key.to_owned())) } else { Err(invalid()) }
 }
 
-fn answer(appended: Appended) -> Result<(StatusCode, Json<RowAnswer>), Problem> {
+fn answer(appended: Appended) -> Result<(StatusCode, RowAnswer), Problem> {
     match appended {
         Appended::Recorded(receipt) => {
-            Ok((StatusCode::CREATED, Json(RowAnswer { status: "recorded", receipt })))
+            Ok((StatusCode::CREATED, RowAnswer { status: "recorded", receipt, proof: None }))
         }
         Appended::Duplicate(existing) => {
             let receipt = existing.receipt;
-            Ok((StatusCode::OK, Json(RowAnswer { status: "duplicate", receipt })))
+            Ok((StatusCode::OK, RowAnswer { status: "duplicate", receipt, proof: None }))
         }
         Appended::Conflict(_) => {
             let detail = "Idempotency-Key was used before with another body";

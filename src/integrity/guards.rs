@@ -4,7 +4,7 @@
 use ledger_verifier::{Finding, FindingKind};
 use serde_json::{Value, json};
 
-use super::verify::finding_json;
+use super::report::finding_json;
 use crate::store::guards::{Drift, Guards, compare_guards};
 use crate::store::{Database, StoreError};
 

@@ -4,7 +4,9 @@
 use serde_json::{Value as Json, json};
 
 use super::guards::GUARDS;
-use super::verify::{ChainReport, Progress, Report, Scope, Verdict, listed_json, verify};
+use super::outside::Subject;
+use super::report::{ChainReport, Report, listed_json};
+use super::verify::{Progress, Scope, verify};
 use crate::appender::append_alone;
 use crate::chains::security_events::{EventType, NewSecurityEvent};
 use crate::clock::Clock;
@@ -31,21 +33,30 @@ pub struct CheckDone {
 /// An error means that no chain could be looked at. What could not be recorded is a note: the
 /// verdict stands all the same.
 pub async fn run_check(
-    database: &Database,
+    subject: &Subject,
     scope: Scope,
     clock: Clock,
     progress: &mut dyn Progress,
 ) -> Result<Option<CheckDone>, StoreError> {
-    let Some(_lock) = try_lock_checks(database).await? else { return Ok(None) };
-    let report = verify(database, scope, clock.new_id(), progress).await?;
+    let database = &subject.database;
+    let Some(lock) = try_lock_checks(database).await? else { return Ok(None) };
+    let report = verify(subject, scope, clock.new_id(), progress).await?;
+    let done = conclude(report, database, clock).await;
+    lock.release().await;
+    Ok(Some(done))
+}
+
+/// What follows from a report: a lockdown where something does not add up, and the record.
+pub(super) async fn conclude(report: Report, database: &Database, clock: Clock) -> CheckDone {
     let mut notes = report.notes.clone();
     // Before anything else: nothing more is sealed on top of what does not add up.
-    let lockdown = match report.verdict() {
-        Verdict::Tampered => lock_down(&report, database, &mut notes).await,
-        _ => None,
+    let lockdown = if report.verdict().is_refusal() {
+        lock_down(&report, database, &mut notes).await
+    } else {
+        None
     };
     record(&report, database, clock, &mut notes).await;
-    Ok(Some(CheckDone { report, notes, lockdown }))
+    CheckDone { report, notes, lockdown }
 }
 
 async fn lock_down(

@@ -1,100 +1,39 @@
-//! A whole check: every row of every chain is read back from one snapshot and re-hashed in Rust,
-//! and compared with the row before it, with the log, and with its documents.
+//! Checks: the whole ledger, one chain, what came since the last checkpoint, or a slice of what that
+//! covers. Each compares the rows with the log, and the log with what was signed of it.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ledger_verifier::check::{
-    ChainChecker, ChainRow, LOG_NAME, LogChecker, Step, missing_rows, not_in_log,
-};
-use ledger_verifier::{Chain, Finding, FindingKind, LogEntry, RowId};
-use serde_json::json;
+use ledger_verifier::merkle::TreeHead;
+use ledger_verifier::{Chain, Finding, FindingKind, TreeSize};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::guards::{GUARDS, check_guards};
+use super::history::{
+    Basis, DATABASE, History, changed_tile, compare_with_stored, finding, forged, is_begin_of,
+    send_stored, truncated,
+};
+use super::outside::{Answers, Held, Subject, TrustedKeys, Wanted};
+use super::part::{Acknowledged, Kept, Looked, Part, Start, look};
+use super::report::{ChainReport, Report};
+use super::tree::FullTile;
 use crate::chains::IN_LEDGER;
-use crate::store::checks::{CheckRecord, FULL};
-use crate::store::read::{Piece, Snapshot};
+use crate::store::checkpoints::{current_incarnation, last_checkpoint, recorded_vkeys};
+use crate::store::checks::{FULL, INCREMENTAL, ROLLING, last_slice};
+use crate::store::read::Snapshot;
+use crate::store::tiles::{StoredTree, first_changed_tile};
 use crate::store::{Database, StoreError};
 
-/// Findings that a report lists; the others are counted.
-pub const LISTED_FINDINGS: usize = 1000;
-/// Pieces that may wait between a reader and the comparison with the log.
-const PIECES_AHEAD: usize = 8;
-/// Findings of the database that may wait until the rows are compared.
-const FINDINGS_AHEAD: usize = 1000;
-
-/// What was found in one chain, in the log, or in the guards.
-#[derive(Clone, Debug)]
-pub struct ChainReport {
-    /// The chain's name, `ledger_log`, or [`GUARDS`].
-    pub chain: &'static str,
-    /// Rows that must be there: up to the highest id. Of the guards, objects.
-    pub expected_rows: i64,
-    /// Rows that were read. Of the guards, objects that were compared.
-    pub rows: i64,
-    /// The first [`LISTED_FINDINGS`] of what does not add up, and as many of what is known.
-    pub findings: Vec<ListedFinding>,
-    /// All of what does not add up, known or not.
-    pub findings_count: u64,
-    /// How much of that was acknowledged when a lockdown was lifted.
-    pub acknowledged_count: u64,
-    /// Why the check of this chain could not finish.
-    pub error: Option<String>,
-}
-
-/// A finding in a report.
-#[derive(Clone, Debug)]
-pub struct ListedFinding {
-    /// What was found.
-    pub finding: Finding,
-    /// Whether it was acknowledged when a lockdown was lifted: then it locks no more.
-    pub acknowledged: bool,
-}
-
-/// What was found in the whole ledger.
-#[derive(Clone, Debug)]
-pub struct Report {
-    /// Names the run in `integrity_checks`.
-    pub run_id: Uuid,
-    /// `full`, or `chain` for one chain and what the log says of it.
-    pub kind: &'static str,
-    /// A report for each chain checked, one for the log, and one for the guards.
-    pub chains: Vec<ChainReport>,
-    /// What is known not to be checked, and no finding.
-    pub notes: Vec<String>,
-    /// How long it took.
-    pub duration: Duration,
-}
-
-/// The verdict over a report, worst first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// A row does not add up, and nobody has acknowledged that.
-    Tampered,
-    /// The rows do as far as they were looked at, but a guard is not as it was made.
-    GuardDrift,
-    /// Nothing was found, but not everything was looked at.
-    Unfinished,
-    /// Every row is what it was when it was appended, but for what was acknowledged.
-    Verified,
-}
-
-impl Verdict {
-    /// As printed, and in metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Tampered => "tampered",
-            Self::GuardDrift => "guard_drift",
-            Self::Unfinished => "unfinished",
-            Self::Verified => "verified",
-        }
-    }
-}
+/// Checkpoints of the database that may wait to be compared.
+const CLAIMS_AHEAD: usize = 1000;
+/// Within which time slices come to everything once: a day less than a week, since one may come late.
+const ROUND: Duration = Duration::from_hours(6 * 24);
+/// Leaves of a slice at least.
+const SMALLEST_SLICE: u64 = 10_000;
+/// Slices begin where tiles do.
+const TILE: u64 = 256;
 
 /// What is told while a check runs.
 pub trait Progress: Send {
@@ -104,181 +43,433 @@ pub trait Progress: Send {
     fn found(&mut self, finding: &Finding, acknowledged: bool);
 }
 
-/// Which chains a check looks at.
+/// What a check looks at.
 #[derive(Clone, Copy, Debug)]
 pub enum Scope {
-    /// All of them, and the log.
+    /// All chains, and the log.
     Ledger,
     /// One, and what the log says of it.
     Chain(&'static Chain),
+    /// What came since the last checkpoint; all of it where there is none.
+    Incremental,
+    /// A slice of what the last checkpoint covers, so that all of it is looked at within a week.
+    Rolling,
 }
 
-impl Report {
-    /// What the findings mean.
-    pub fn verdict(&self) -> Verdict {
-        let found = |of_guards: bool| {
-            let concerned = |chain: &&ChainReport| (chain.chain == GUARDS) == of_guards;
-            self.chains.iter().filter(concerned).any(|chain| chain.new_findings() > 0)
-        };
-        if found(false) {
-            Verdict::Tampered
-        } else if found(true) {
-            Verdict::GuardDrift
-        } else if self.chains.iter().any(|chain| chain.error.is_some()) {
-            Verdict::Unfinished
-        } else {
-            Verdict::Verified
+impl Scope {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Ledger => FULL,
+            Self::Chain(_) => "chain",
+            Self::Incremental => INCREMENTAL,
+            Self::Rolling => ROLLING,
         }
     }
-
-    /// Rows read of all chains; the log's entries and guards are none.
-    pub fn rows(&self) -> i64 {
-        let is_chain = |chain: &&ChainReport| ![LOG_NAME, GUARDS].contains(&chain.chain);
-        self.chains.iter().filter(is_chain).map(|chain| chain.rows).sum()
-    }
-
-    /// Findings that were acknowledged when a lockdown was lifted.
-    pub fn acknowledged(&self) -> u64 {
-        self.chains.iter().map(|chain| chain.acknowledged_count).sum()
-    }
-
-    /// What was found in the guards.
-    pub fn guards(&self) -> Option<&ChainReport> {
-        self.chains.iter().find(|chain| chain.chain == GUARDS)
-    }
-
-    /// The lines for `integrity_checks`: one for each chain, and for the log and the guards where
-    /// these were checked.
-    pub fn records(&self) -> Vec<CheckRecord> {
-        let duration_ms = i64::try_from(self.duration.as_millis()).unwrap_or(i64::MAX);
-        let first = |chain: &ChainReport| i64::from(chain.chain != LOG_NAME);
-        self.chains
-            .iter()
-            .map(|chain| CheckRecord {
-                run_id: self.run_id,
-                chain: chain.chain.to_owned(),
-                kind: self.kind,
-                range: (chain.expected_rows > 0 && chain.chain != GUARDS)
-                    .then(|| (first(chain), chain.expected_rows - 1 + first(chain))),
-                expected_count: chain.expected_rows,
-                actual_count: chain.rows,
-                finished: chain.error.is_none(),
-                valid: chain.valid(),
-                findings_count: i64::try_from(chain.findings_count).unwrap_or(i64::MAX),
-                findings: chain.findings.iter().map(listed_json).collect(),
-                duration_ms,
-            })
-            .collect()
-    }
-}
-
-impl ChainReport {
-    fn new(chain: &'static str) -> Self {
-        Self {
-            chain,
-            expected_rows: 0,
-            rows: 0,
-            findings: Vec::new(),
-            findings_count: 0,
-            acknowledged_count: 0,
-            error: None,
-        }
-    }
-
-    /// The verdict on this chain; `None` where there is none: it could not be looked at whole and
-    /// had no finding until then, or there was no row to look at.
-    pub fn valid(&self) -> Option<bool> {
-        if self.findings_count > 0 {
-            Some(false)
-        } else {
-            (self.error.is_none() && self.rows > 0).then_some(true)
-        }
-    }
-
-    /// Findings that nobody has acknowledged.
-    pub fn new_findings(&self) -> u64 {
-        self.findings_count - self.acknowledged_count
-    }
-
-    /// The new ones are listed however many known ones there are.
-    fn add(&mut self, finding: Finding, acknowledged: bool) {
-        self.findings_count += 1;
-        self.acknowledged_count += u64::from(acknowledged);
-        let so_far = if acknowledged { self.acknowledged_count } else { self.new_findings() };
-        if so_far <= LISTED_FINDINGS as u64 {
-            self.findings.push(ListedFinding { finding, acknowledged });
-        }
-    }
-}
-
-/// A finding of a report as JSON, in answers and in the database.
-pub fn listed_json(listed: &ListedFinding) -> serde_json::Value {
-    let mut json = finding_json(&listed.finding);
-    json["acknowledged"] = listed.acknowledged.into();
-    json
-}
-
-/// A finding as JSON.
-pub fn finding_json(finding: &Finding) -> serde_json::Value {
-    json!({
-        "finding_id": finding.finding_id(),
-        "kind": finding.kind.name(),
-        "chain": finding.chain,
-        "id": finding.id.map(|id| id.0),
-        "leaf_index": finding.leaf_index.map(|leaf| leaf.0),
-        "detail": finding.detail,
-    })
 }
 
 /// Checks the ledger. An error means that no chain could be looked at; one that concerns a
 /// single chain stands in its report.
 pub async fn verify(
-    database: &Database,
+    subject: &Subject,
     scope: Scope,
     run_id: Uuid,
     progress: &mut dyn Progress,
 ) -> Result<Report, StoreError> {
     let started = Instant::now();
-    let snapshot = Snapshot::take(database).await?;
-    let mut notes = Vec::new();
-    let chains = match scope {
-        Scope::Ledger => IN_LEDGER.to_vec(),
-        Scope::Chain(chain) => vec![chain],
-    };
-    let mut run = Run {
-        chains: chains.iter().map(|chain| ChainReport::new(chain.name)).collect(),
-        log: ChainReport::new(LOG_NAME),
-        // Where the log is gone, its report says so.
-        log_size: snapshot.log_size().await.map_or(0, |size| u64::try_from(size).unwrap_or(0)),
-        acknowledged: acknowledged(&snapshot, &mut notes).await?,
-        progress,
-    };
-    // What the database itself compares goes on beside what is read and hashed here; its findings
-    // wait until all that concerns the rows is found.
-    let (sender, mut found_by_database) = mpsc::channel(FINDINGS_AHEAD);
-    let ((), errors) = tokio::join!(
-        async {
-            run.compare_with_log(&snapshot, &chains).await;
-            while let Some(finding) = found_by_database.recv().await {
-                run.found(&mut vec![finding]);
-            }
-        },
-        check_in_database(&snapshot, &chains, sender)
-    );
-    for (at, error) in errors {
-        run.chains[at].error.get_or_insert(error.to_string());
-    }
-    snapshot.close().await;
-    let Run { chains: mut reports, log, .. } = run;
+    // Asked before the snapshot is taken: what is held then is no newer than what the snapshot shows.
+    let answers = ask(subject, scope).await?;
+    let snapshot = Snapshot::take(subject.reads()).await?;
+    let mut check = Check::new(subject, snapshot, answers, progress).await?;
+    let looked = check.look(scope).await;
+    let (looked, mut notes, progress) = check.end(looked).await?;
+    let Looked { chains: mut reports, log, .. } = looked;
     // Of one chain alone, the log's report says only what is wrong.
-    if matches!(scope, Scope::Ledger) || log.findings_count > 0 || log.error.is_some() {
+    let is_of_chain = matches!(scope, Scope::Chain(_));
+    if !is_of_chain || log.findings_count > 0 || log.error.is_some() {
         reports.push(log);
     }
-    if matches!(scope, Scope::Ledger) {
-        reports.push(report_guards(database, progress, &mut notes).await);
+    if !is_of_chain {
+        reports.push(report_guards(&subject.database, progress, &mut notes).await);
     }
-    let kind = if matches!(scope, Scope::Ledger) { FULL } else { "chain" };
-    Ok(Report { run_id, kind, chains: reports, notes, duration: started.elapsed() })
+    Ok(Report { run_id, kind: scope.kind(), chains: reports, notes, duration: started.elapsed() })
+}
+
+/// What the next checkpoint is made of.
+pub(super) struct Ahead {
+    /// What was found, as a check reports it.
+    pub report: Report,
+    /// Whether all of the part was read.
+    pub is_whole: bool,
+    /// Size and root behind it.
+    pub head: TreeHead,
+    /// Where the next part begins.
+    pub end: Option<Start>,
+    /// Full tiles that the database does not have.
+    pub tiles: Vec<FullTile>,
+    /// Whether the log goes on behind this part.
+    pub is_more: bool,
+}
+
+/// Looks at what came since the last checkpoint, or since the beginning, and at most so many leaves of it.
+/// What is held outside is compared with the log where the start is not known, and its larger
+/// checkpoints in any case.
+pub(super) async fn look_ahead(
+    subject: &Subject,
+    known: Option<Start>,
+    answers: Answers,
+    leaves: u64,
+    run_id: Uuid,
+    progress: &mut dyn Progress,
+) -> Result<Ahead, StoreError> {
+    let started = Instant::now();
+    let snapshot = Snapshot::take(&subject.database).await?;
+    let log_size = u64::try_from(snapshot.log_size().await?).unwrap_or(0);
+    let mut check = Check::new(subject, snapshot, answers, progress).await?;
+    let looked = check.look_ahead(known, leaves, log_size).await;
+    let (looked, notes, _) = check.end(looked).await?;
+    let Looked { mut chains, log, end, head, is_whole, tiles } = looked;
+    chains.push(log);
+    let duration = started.elapsed();
+    let report = Report { run_id, kind: "checkpoint", chains, notes, duration };
+    Ok(Ahead { report, is_whole, head, end, tiles, is_more: head.size.0 < log_size })
+}
+
+async fn ask(subject: &Subject, scope: Scope) -> Result<Answers, StoreError> {
+    if subject.outside.anchors.is_empty() || matches!(scope, Scope::Chain(_)) {
+        return Ok(Answers::default());
+    }
+    let mut connection = subject.reads().connect().await?;
+    let known = async {
+        let incarnation = current_incarnation(&mut connection).await?;
+        Ok((incarnation, recorded_vkeys(&mut connection).await?))
+    };
+    let (incarnation, recorded) = unless_missing(known.await)?.unwrap_or_default();
+    let keys = subject.outside.keys.with_recorded(&recorded);
+    // A database that knows of no log may once have known of those whose keys are known.
+    let origins =
+        incarnation.map_or_else(|| keys.origins(), |incarnation| vec![incarnation.origin]);
+    let wanted = match scope {
+        Scope::Ledger | Scope::Chain(_) => Wanted::From(TreeSize(0)),
+        Scope::Incremental | Scope::Rolling => Wanted::Latest,
+    };
+    let mut answers = Answers::default();
+    for origin in origins {
+        let Answers { held, answered, notes } = subject.outside.ask(&origin, &keys, wanted).await;
+        answers.held.extend(held);
+        answers.notes.extend(notes);
+        answers.answered += answered;
+    }
+    Ok(answers)
+}
+
+/// Nothing, where what is asked for is not there, or not for this login.
+fn unless_missing<T>(answer: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if error.is_missing() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// One check under way.
+struct Check<'a> {
+    snapshot: Arc<Snapshot>,
+    keys: TrustedKeys,
+    held: Vec<Held>,
+    basis: Option<Basis>,
+    acknowledged: Acknowledged,
+    /// What was found of the log's history before anything was read.
+    found: Vec<Finding>,
+    /// Why nothing says whose log it is.
+    unknown: Option<String>,
+    notes: Vec<String>,
+    progress: &'a mut dyn Progress,
+}
+
+impl<'a> Check<'a> {
+    async fn new(
+        subject: &Subject,
+        snapshot: Arc<Snapshot>,
+        answers: Answers,
+        progress: &'a mut dyn Progress,
+    ) -> Result<Self, StoreError> {
+        let mut notes = answers.notes;
+        let acknowledged = acknowledged(&snapshot, &mut notes).await?;
+        let mut connection = snapshot.reader().await?;
+        let basis = async {
+            let Some(incarnation) = current_incarnation(&mut connection).await? else {
+                return Ok(None);
+            };
+            let last = last_checkpoint(&mut connection, incarnation.id).await?;
+            Ok(Some(Basis { incarnation, last }))
+        };
+        let basis = unless_missing(basis.await)?;
+        if basis.is_none() {
+            notes.push("the log is compared with no checkpoint: their tables are gone".to_owned());
+        }
+        // A transaction that failed reads no more.
+        let recorded = unless_missing(recorded_vkeys(&mut snapshot.reader().await?).await)?;
+        let recorded = recorded.unwrap_or_default();
+        let keys = subject.outside.keys.with_recorded(&recorded);
+        let held = answers.held;
+        let basis = basis.flatten();
+        // Whoever rewrote it may have named it, too, with a key of his own.
+        let is_unknown = |basis: &&Basis| {
+            let origin = &basis.incarnation.origin;
+            let is_elsewhere = !subject.outside.keys.is_empty();
+            !keys.has_any_of(origin) || is_elsewhere && keys.known_of(origin).is_empty()
+        };
+        let unknown = basis.as_ref().filter(is_unknown).map(|basis| {
+            format!(
+                "the log is {} by the database's word, and no key that is known is of it",
+                basis.incarnation.origin
+            )
+        });
+        // Without any key nothing can be said of what is signed; but where the chain names keys, it names
+        // those of every log that this was.
+        let mut found = Vec::new();
+        let has_none = |basis: &&Basis| !keys.has_any_of(&basis.incarnation.origin);
+        if let Some(basis) = basis.as_ref().filter(has_none)
+            && !recorded.is_empty()
+        {
+            let origin = &basis.incarnation.origin;
+            let detail =
+                format!("the database calls the log {origin}, which no security event began");
+            found.push(finding(FindingKind::Forked, detail));
+        }
+        let basis = basis.filter(|basis| keys.has_any_of(&basis.incarnation.origin));
+        Ok(Self { snapshot, keys, held, basis, acknowledged, found, unknown, notes, progress })
+    }
+
+    /// Ends the snapshot, and adds what was found of the history to the report of the log.
+    async fn end(
+        self,
+        looked: Result<Looked, StoreError>,
+    ) -> Result<(Looked, Vec<String>, &'a mut dyn Progress), StoreError> {
+        let Self { snapshot, notes, found, unknown, acknowledged, progress, .. } = self;
+        snapshot.close().await;
+        let mut looked = looked?;
+        looked.log.error = looked.log.error.or(unknown);
+        for finding in found {
+            let known = acknowledged.contains(&finding.finding_id());
+            progress.found(&finding, known);
+            looked.log.add(finding, known);
+        }
+        Ok((looked, notes, progress))
+    }
+
+    async fn look(&mut self, scope: Scope) -> Result<Looked, StoreError> {
+        match scope {
+            Scope::Ledger => self.look_at_all().await,
+            Scope::Chain(chain) => {
+                // Which is compared with nothing that was signed.
+                self.unknown = None;
+                let part = Part::whole(vec![chain]);
+                self.look_at(part, History::none()).await
+            }
+            Scope::Incremental => match self.basis.clone() {
+                Some(Basis { last: None, .. }) | None => {
+                    self.notes.push("there is no checkpoint yet: everything is checked".to_owned());
+                    self.look_at_all().await
+                }
+                Some(basis) => self.look_behind(&basis).await,
+            },
+            Scope::Rolling => match self.basis.clone() {
+                Some(Basis { last: None, .. }) | None => {
+                    self.notes.push("there is no checkpoint yet: nothing is checked".to_owned());
+                    Ok(Looked::nothing())
+                }
+                Some(basis) => self.look_at_slice(&basis).await,
+            },
+        }
+    }
+
+    async fn look_at(&mut self, part: Part, history: History) -> Result<Looked, StoreError> {
+        self.look_and_keep(part, history, Kept::Nothing).await
+    }
+
+    async fn look_and_keep(
+        &mut self,
+        part: Part,
+        history: History,
+        kept: Kept,
+    ) -> Result<Looked, StoreError> {
+        look(&self.snapshot, part, history, self.acknowledged.clone(), kept, self.progress).await
+    }
+
+    async fn look_at_all(&mut self) -> Result<Looked, StoreError> {
+        let (sender, stored) = mpsc::channel(CLAIMS_AHEAD);
+        let history =
+            History::new(stored, &self.held, self.basis.as_ref(), self.snapshot.is_of_replica());
+        if let Some(basis) = &self.basis
+            && let Some(last) = &basis.last
+            && self.keys.open_stored(last, &basis.incarnation.origin).is_ok()
+            && let Err(why) = self.keys.open_last(last, &basis.incarnation.origin)
+        {
+            self.found.push(forged(last, &why));
+        }
+        let (snapshot, keys) = (Arc::clone(&self.snapshot), self.keys.clone());
+        let incarnation = self.basis.as_ref().map(|basis| basis.incarnation.clone());
+        let reading = tokio::spawn(async move {
+            let Some(incarnation) = incarnation else { return Ok(()) };
+            let mut connection = snapshot.reader().await?;
+            send_stored(&mut connection, &incarnation, &keys, sender).await
+        });
+        let whole = Part::whole(IN_LEDGER.to_vec());
+        let mut looked = self.look_and_keep(whole, history, Kept::Roots).await?;
+        if let Err(error) = reading.await.expect("a reader neither panics nor is aborted") {
+            let error: StoreError = error;
+            looked.log.error.get_or_insert(error.to_string());
+        }
+        self.compare_tiles(&looked).await?;
+        Ok(looked)
+    }
+
+    /// Compares what is stored of the last checkpoint's tree with the log, of which nothing else was
+    /// found.
+    async fn compare_tiles(&mut self, looked: &Looked) -> Result<(), StoreError> {
+        let Some(Basis { incarnation, last: Some(last) }) = &self.basis else { return Ok(()) };
+        if looked.log.findings_count > 0 || !self.found.is_empty() {
+            return Ok(());
+        }
+        let is_covered = |tile: &&FullTile| {
+            let leaves = 1_u64.checked_shl(8 * (u32::from(tile.level) + 1));
+            let end = leaves.and_then(|leaves| leaves.checked_mul(tile.index + 1));
+            end.is_some_and(|end| end <= last.head.size.0)
+        };
+        let tiles: Vec<_> = looked.tiles.iter().filter(is_covered).cloned().collect();
+        let mut connection = self.snapshot.reader().await?;
+        let changed = first_changed_tile(&mut connection, incarnation.id, &tiles).await?;
+        self.found.extend(changed.map(|(level, index)| changed_tile(level, index)));
+        Ok(())
+    }
+
+    /// Whether the last checkpoint is one of the log, and the log has what it is of: what goes on behind
+    /// it needs both.
+    async fn start_behind(&mut self, basis: &Basis) -> Result<Option<Start>, StoreError> {
+        let Some(last) = &basis.last else { return Ok(None) };
+        if let Err(why) = self.keys.open_last(last, &basis.incarnation.origin) {
+            self.found.push(forged(last, &why));
+            return Ok(None);
+        }
+        let size = self.snapshot.log_size().await?;
+        if u64::try_from(size).unwrap_or(0) < last.head.size.0 {
+            if !self.snapshot.is_of_replica() {
+                self.found.push(truncated(DATABASE, last.head));
+            }
+            return Ok(None);
+        }
+        let Some(start) = self.start_of(basis.tree()).await? else { return Ok(None) };
+        if start.tree.head() != last.head {
+            self.found.push(other_tree(last.head, start.tree.head()));
+            return Ok(None);
+        }
+        Ok(Some(start))
+    }
+
+    /// Behind a tree that is stored; what is stored may make none.
+    async fn start_of(&mut self, tree: StoredTree) -> Result<Option<Start>, StoreError> {
+        match Start::behind(&self.snapshot, tree, &IN_LEDGER).await {
+            Ok(start) => Ok(Some(start)),
+            Err(StoreError::Contradiction { what, .. }) => {
+                self.found.push(finding(FindingKind::Forked, what));
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn look_behind(&mut self, basis: &Basis) -> Result<Looked, StoreError> {
+        let Some(start) = self.start_behind(basis).await? else { return Ok(Looked::nothing()) };
+        self.compare_held(basis).await?;
+        let history = self.history_behind(basis);
+        let part = Part { start, ..Part::whole(IN_LEDGER.to_vec()) };
+        self.look_at(part, history).await
+    }
+
+    async fn compare_held(&mut self, basis: &Basis) -> Result<(), StoreError> {
+        let mut connection = self.snapshot.reader().await?;
+        compare_with_stored(&mut connection, &self.held, basis, &mut self.found).await
+    }
+
+    /// What is held outside of sizes that no checkpoint of the database has come to.
+    fn history_behind(&self, basis: &Basis) -> History {
+        let later = |held: &&Held| held.checkpoint.size > basis.size();
+        let later: Vec<_> = self.held.iter().filter(later).cloned().collect();
+        let (_, none) = mpsc::channel(1);
+        History::new(none, &later, Some(basis), self.snapshot.is_of_replica())
+    }
+
+    async fn look_ahead(
+        &mut self,
+        known: Option<Start>,
+        leaves: u64,
+        log_size: u64,
+    ) -> Result<Looked, StoreError> {
+        let Some(basis) = self.basis.clone() else { return Ok(Looked::nothing()) };
+        let start = match known {
+            Some(start) => start,
+            None if basis.last.is_none() => Start::at_the_beginning(IN_LEDGER.len()),
+            None => {
+                self.compare_held(&basis).await?;
+                match self.start_behind(&basis).await? {
+                    Some(start) => start,
+                    None => return Ok(Looked::nothing()),
+                }
+            }
+        };
+        let before = start.tree.size().0.saturating_add(leaves);
+        let before = (before < log_size).then_some(TreeSize(before));
+        let part = Part { start, before, with_documents: false, ..Part::whole(IN_LEDGER.to_vec()) };
+        let history = self.history_behind(&basis);
+        self.look_and_keep(part, history, Kept::Whole).await
+    }
+
+    async fn look_at_slice(&mut self, basis: &Basis) -> Result<Looked, StoreError> {
+        let Some(last) = &basis.last else { return Ok(Looked::nothing()) };
+        if self.start_behind(basis).await?.is_none() {
+            return Ok(Looked::nothing());
+        }
+        let mut connection = self.snapshot.reader().await?;
+        let (from, before) = slice(last_slice(&mut connection).await?, last.head.size);
+        let tree = basis.tree().at(from);
+        let Some(start) = self.start_of(tree).await? else { return Ok(Looked::nothing()) };
+        let part = Part { start, before: Some(before), ..Part::whole(IN_LEDGER.to_vec()) };
+        let looked = self.look_at(part, History::none()).await?;
+        let begins = is_begin_of(&mut connection, looked.head, basis.tree(), last.head).await?;
+        if let Err(why) = begins {
+            let detail = format!(
+                "leaves {from} to {} are not those of checkpoint {}: {why}",
+                before.0.saturating_sub(1),
+                last.id
+            );
+            self.found.push(finding(FindingKind::Forked, detail));
+        }
+        Ok(looked)
+    }
+}
+
+/// The next slice behind the last one: where that ended, and how long ago. Together they come to all
+/// leaves within a week, however often they are made.
+fn slice(last: Option<(i64, Duration)>, size: TreeSize) -> (TreeSize, TreeSize) {
+    const FIRST: Duration = Duration::from_hours(1);
+    let (end, since) = last.unwrap_or((-1, FIRST));
+    let next = u64::try_from(end.saturating_add(1)).unwrap_or(0);
+    let from = if next >= size.0 { 0 } else { next / TILE * TILE };
+    let share = since.min(ROUND).as_secs_f64() / ROUND.as_secs_f64();
+    #[expect(clippy::cast_precision_loss, reason = "a share of the leaves, about")]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most the size")]
+    let leaves = ((size.0 as f64 * share) as u64).max(SMALLEST_SLICE);
+    let before = (from.saturating_add(leaves)).div_ceil(TILE).saturating_mul(TILE).min(size.0);
+    (TreeSize(from), TreeSize(before))
+}
+
+fn other_tree(head: TreeHead, stored: TreeHead) -> Finding {
+    let detail = format!(
+        "the last checkpoint, of {} leaves, has the root {}; tiles and log make {}",
+        head.size, head.root, stored.root
+    );
+    finding(FindingKind::Forked, detail)
 }
 
 /// The `finding_id`s that were acknowledged: none where somebody took away what says so, since a
@@ -286,12 +477,12 @@ pub async fn verify(
 async fn acknowledged(
     snapshot: &Snapshot,
     notes: &mut Vec<String>,
-) -> Result<HashSet<String>, StoreError> {
+) -> Result<Acknowledged, StoreError> {
     match snapshot.acknowledged_findings().await {
         Ok(known) => Ok(known.into_iter().collect()),
         Err(error) if error.is_missing() => {
             notes.push(format!("nothing counts as acknowledged: {error}"));
-            Ok(HashSet::new())
+            Ok(Acknowledged::new())
         }
         Err(error) => Err(error),
     }
@@ -302,7 +493,7 @@ async fn report_guards(
     progress: &mut dyn Progress,
     notes: &mut Vec<String>,
 ) -> ChainReport {
-    let mut report = ChainReport::new(GUARDS);
+    let mut report = ChainReport::behind(GUARDS, 0);
     match check_guards(database).await {
         Ok(check) => {
             (report.rows, report.expected_rows) = (check.objects, check.objects);
@@ -317,222 +508,33 @@ async fn report_guards(
     report
 }
 
-/// A row that was checked against its own hash and the row before it.
-struct CheckedRow {
-    /// `None` where its id is no number any more.
-    row: Option<ChainRow>,
-    findings: Vec<Finding>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// One check under way.
-struct Run<'a> {
-    chains: Vec<ChainReport>,
-    log: ChainReport,
-    log_size: u64,
-    /// The `finding_id`s that were acknowledged.
-    acknowledged: HashSet<String>,
-    progress: &'a mut dyn Progress,
-}
-
-impl Run<'_> {
-    fn found(&mut self, findings: &mut Vec<Finding>) {
-        for finding in findings.drain(..) {
-            let acknowledged =
-                !self.acknowledged.is_empty() && self.acknowledged.contains(&finding.finding_id());
-            self.progress.found(&finding, acknowledged);
-            // A finding about a chain that is not there is one about the log.
-            let report = self.chains.iter_mut().find(|report| report.chain == finding.chain);
-            report.unwrap_or(&mut self.log).add(finding, acknowledged);
-        }
-    }
-
-    /// Reads the log and every chain side by side, so that each entry meets its row.
-    async fn compare_with_log(&mut self, snapshot: &Arc<Snapshot>, chains: &[&'static Chain]) {
-        let mut rows = Vec::new();
-        // Each is decoded and hashed by a task of its own; they end with this future.
-        let mut reads = JoinSet::new();
-        for (at, &chain) in chains.iter().enumerate() {
-            let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
-            rows.push(Rows::new(at, pieces));
-            let snapshot = Arc::clone(snapshot);
-            reads.spawn(async move { (Some(at), read_chain(&snapshot, chain, sender).await) });
-        }
-        let (sender, log) = mpsc::channel(PIECES_AHEAD);
-        let of_log = Arc::clone(snapshot);
-        reads.spawn(async move { (None, of_log.read_log(sender).await) });
-        self.merge(log, rows).await;
-        while let Some(ended) = reads.join_next().await {
-            let (at, end) = ended.expect("a reader neither panics nor is aborted");
-            let report = at.map_or(&mut self.log, |at| &mut self.chains[at]);
-            report.error = end.err().map(|error| error.to_string());
-        }
-    }
-
-    async fn merge(&mut self, mut log: mpsc::Receiver<Piece<LogEntry>>, mut chains: Vec<Rows>) {
-        let mut checker = LogChecker::new(&IN_LEDGER);
-        let mut findings = Vec::new();
-        let mut log_is_whole = false;
-        while let Some(piece) = log.recv().await {
-            let Piece::Rows(entries) = piece else {
-                log_is_whole = true;
-                break;
-            };
-            for entry in entries {
-                checker.check(&entry, &mut findings);
-                self.log.rows += 1;
-                let of_entry = self.chains.iter().position(|report| report.chain == entry.chain);
-                if let Some(at) = of_entry {
-                    self.compare(&checker, &entry, &mut chains[at], &mut findings).await;
+    #[test]
+    fn slices_come_to_everything_within_a_week() {
+        const HOUR: Duration = Duration::from_hours(1);
+        for (size, every) in [(1, HOUR), (300, HOUR), (10_000_000, HOUR), (10_000_000, 23 * HOUR)] {
+            let size = TreeSize(size);
+            let (mut next, mut last, mut hours) = (0, None, Duration::ZERO);
+            loop {
+                let (from, before) = slice(last, size);
+                assert_eq!(from.0, next / TILE * TILE);
+                assert!(from < before && before <= size);
+                next = before.0;
+                if before == size {
+                    break;
                 }
+                hours += every;
+                last = Some((i64::try_from(before.0).unwrap() - 1, every));
             }
-            self.found(&mut findings);
-            self.progress.compared(self.log.rows.unsigned_abs(), self.log_size);
+            assert!(hours <= Duration::from_hours(7 * 24), "{hours:?}");
+            let again = slice(Some((i64::try_from(size.0).unwrap() - 1, HOUR)), size);
+            assert_eq!(again.0, TreeSize(0));
         }
-        self.log.expected_rows = checker.next_leaf();
-        for rows in &mut chains {
-            while let Some(row) = rows.take_next(self).await {
-                // What the log does not say is known only where all of it was read.
-                if log_is_whole {
-                    findings.push(not_in_log(self.chains[rows.at].chain, &row));
-                    self.found(&mut findings);
-                }
-            }
-            // The end of a chain is known from the log alone.
-            let report = &self.chains[rows.at];
-            if rows.is_whole && rows.last_missing > report.expected_rows {
-                let first = RowId(report.expected_rows + 1);
-                findings.push(missing_rows(report.chain, first, RowId(rows.last_missing)));
-                self.chains[rows.at].expected_rows = rows.last_missing;
-                self.found(&mut findings);
-            }
-        }
-    }
-
-    async fn compare(
-        &mut self,
-        checker: &LogChecker,
-        entry: &LogEntry,
-        rows: &mut Rows,
-        findings: &mut Vec<Finding>,
-    ) {
-        loop {
-            rows.fill(self).await;
-            // A chain that broke off is not one whose rows are missing.
-            if rows.next.is_none() && !rows.is_whole {
-                return;
-            }
-            match checker.compare(entry, rows.next.as_ref(), findings) {
-                Step::NextEntry => {
-                    rows.last_missing = rows.last_missing.max(entry.id.0);
-                    return;
-                }
-                Step::Both => {
-                    rows.next = None;
-                    return;
-                }
-                Step::NextRow => rows.next = None,
-            }
-        }
-    }
-}
-
-/// What the database compares by itself: documents with their texts, and references with what they
-/// name. Foreign keys do not hold for whoever switches them off. Answers with what could not be
-/// compared, by the chain's place.
-async fn check_in_database(
-    snapshot: &Snapshot,
-    chains: &[&'static Chain],
-    findings: mpsc::Sender<Finding>,
-) -> Vec<(usize, StoreError)> {
-    let mut errors = Vec::new();
-    for (at, chain) in chains.iter().enumerate() {
-        let finding = |kind, id, detail| Finding {
-            kind,
-            chain: chain.name.to_owned(),
-            id: Some(id),
-            leaf_index: None,
-            detail,
-        };
-        let document = |id, column, holds: &str| {
-            let detail = format!("{column} does not equal {column}_text (it hashes to {holds})");
-            finding(FindingKind::Document, id, detail)
-        };
-        let reference = |id, column, value: &str, target| {
-            let detail = format!("{column} {value} names no row of {target}");
-            finding(FindingKind::Content, id, detail)
-        };
-        let documents = snapshot.find_changed_documents(chain, &findings, document).await;
-        let references = snapshot.find_orphans(chain, &findings, reference).await;
-        errors.extend(documents.err().into_iter().chain(references.err()).map(|e| (at, e)));
-    }
-    errors
-}
-
-async fn read_chain(
-    snapshot: &Snapshot,
-    chain: &'static Chain,
-    to: mpsc::Sender<Piece<CheckedRow>>,
-) -> Result<(), StoreError> {
-    let mut checker = ChainChecker::new(chain);
-    snapshot
-        .read_chain(chain, to, |stored| {
-            let mut findings = Vec::new();
-            checker.check(stored, &mut findings);
-            let row = stored.id().map(|id| ChainRow { id, row_hash: stored.row_hash.to_vec() });
-            CheckedRow { row, findings }
-        })
-        .await
-}
-
-/// A chain's rows on their way to the comparison.
-struct Rows {
-    /// The chain's place in [`Run::chains`].
-    at: usize,
-    pieces: mpsc::Receiver<Piece<CheckedRow>>,
-    piece: std::vec::IntoIter<CheckedRow>,
-    /// The row that no entry has stood for yet.
-    next: Option<ChainRow>,
-    /// Whether the last row was read.
-    is_whole: bool,
-    /// The highest id that the log has and the chain has not.
-    last_missing: i64,
-}
-
-impl Rows {
-    fn new(at: usize, pieces: mpsc::Receiver<Piece<CheckedRow>>) -> Self {
-        Self {
-            at,
-            pieces,
-            piece: Vec::new().into_iter(),
-            next: None,
-            is_whole: false,
-            last_missing: 0,
-        }
-    }
-
-    /// Reads the next row into `next`, unless there is one, or no more.
-    async fn fill(&mut self, run: &mut Run<'_>) {
-        while self.next.is_none() {
-            let Some(mut checked) = self.piece.next() else {
-                match self.pieces.recv().await {
-                    Some(Piece::Rows(piece)) => self.piece = piece.into_iter(),
-                    Some(Piece::End) => self.is_whole = true,
-                    None => return,
-                }
-                continue;
-            };
-            let report = &mut run.chains[self.at];
-            report.rows += 1;
-            if let Some(row) = &checked.row {
-                report.expected_rows = report.expected_rows.max(row.id.0);
-            }
-            run.found(&mut checked.findings);
-            self.next = checked.row;
-        }
-    }
-
-    async fn take_next(&mut self, run: &mut Run<'_>) -> Option<ChainRow> {
-        self.fill(run).await;
-        self.next.take()
+        // However late.
+        let late = Some((-1, Duration::from_hours(1000)));
+        assert_eq!(slice(late, TreeSize(5_000_000)).1, TreeSize(5_000_000));
     }
 }

@@ -14,12 +14,15 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep};
 
 use super::lockdown::LockdownState;
+use super::outside::Subject;
+use super::report::Verdict;
 use super::run::run_check;
-use super::verify::{Progress, Scope, Verdict};
+use super::verify::{Progress, Scope};
 use crate::clock::Clock;
-use crate::store::checks::is_check_due;
+use crate::config::CheckMode;
+use crate::store::StoreError;
+use crate::store::checks::{FULL, ROLLING, is_check_due};
 use crate::store::lockdown::record_refusals;
-use crate::store::{Database, StoreError};
 
 /// How often is looked whether a check is due: another service may have made it.
 const LOOK_FOR_CHECKS: Duration = Duration::from_secs(10);
@@ -33,28 +36,28 @@ const LOOK_FOR_LOCKDOWNS: Duration = Duration::from_secs(1);
 /// What is watched.
 #[derive(Clone, Debug)]
 pub struct Watched {
-    /// The ledger, with the service's login.
-    pub database: Database,
+    /// The ledger, with the service's login, and what it is compared with.
+    pub subject: Subject,
     /// The service's clock.
     pub clock: Clock,
-    /// How often the whole ledger is checked, by whichever service; `None` for never.
+    /// How often the ledger is checked, by whichever service; `None` for never.
     pub check_every: Option<Duration>,
+    /// What a check looks at.
+    pub check_mode: CheckMode,
     /// Told when an append shows that the ledger contradicts itself.
     pub alarm: Arc<Notify>,
     /// What is known of lockdowns.
     pub lockdown: LockdownState,
 }
 
-/// Starts to watch. It ends when the set is dropped.
-pub fn watch(watched: &Watched) -> JoinSet<()> {
-    let mut tasks = JoinSet::new();
+/// Starts to watch, on tasks of this set.
+pub fn watch(tasks: &mut JoinSet<()>, watched: &Watched) {
     if watched.check_every.is_some() {
         tasks.spawn(keep_on(watched.clone(), check_on_schedule));
     }
     tasks.spawn(keep_on(watched.clone(), check_on_alarm));
     tasks.spawn(keep_on(watched.clone(), look_for_refusals));
     tasks.spawn(keep_on(watched.clone(), look_for_lockdowns));
-    tasks
 }
 
 /// Runs a task that never ends, and starts it again should it ever.
@@ -76,8 +79,8 @@ async fn check_on_schedule(watched: Watched) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        match is_check_due(&watched.database, every).await {
-            Ok(true) => check(&watched).await,
+        match is_check_due(&watched.subject.database, every, watched.kind()).await {
+            Ok(true) => watched.check_by_mode().await,
             Ok(false) => {}
             Err(error) => cannot("see whether a check is due", &error),
         }
@@ -89,7 +92,7 @@ async fn check_on_alarm(watched: Watched) {
         watched.alarm.notified().await;
         let started = Instant::now();
         tracing::error!("an append contradicts the ledger: checking it");
-        check(&watched).await;
+        check(&watched, Scope::Ledger).await;
         // However many appends fail meanwhile, they ask for one check.
         sleep(BETWEEN_ALARMS.saturating_sub(started.elapsed())).await;
     }
@@ -122,9 +125,28 @@ impl Progress for Quiet {
     }
 }
 
-async fn check(watched: &Watched) {
-    let checked =
-        run_check(&watched.database, Scope::Ledger, watched.clock, &mut Quiet::default()).await;
+impl Watched {
+    /// By which a check of this mode is known to have been made.
+    fn kind(&self) -> &'static str {
+        match self.check_mode {
+            CheckMode::Full => FULL,
+            CheckMode::Rolling => ROLLING,
+        }
+    }
+
+    async fn check_by_mode(&self) {
+        match self.check_mode {
+            CheckMode::Full => check(self, Scope::Ledger).await,
+            CheckMode::Rolling => {
+                check(self, Scope::Incremental).await;
+                check(self, Scope::Rolling).await;
+            }
+        }
+    }
+}
+
+async fn check(watched: &Watched, scope: Scope) {
+    let checked = run_check(&watched.subject, scope, watched.clock, &mut Quiet::default()).await;
     let verdict = match checked {
         Ok(None) => return,
         Ok(Some(done)) => {
@@ -155,7 +177,7 @@ fn as_f64(seconds: i64) -> f64 {
     seconds as f64
 }
 
-async fn look_for_refusals(Watched { database, .. }: Watched) {
+async fn look_for_refusals(Watched { subject: Subject { database, .. }, .. }: Watched) {
     let mut ticks = interval(LOOK_FOR_REFUSALS);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

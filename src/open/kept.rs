@@ -5,11 +5,14 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::OpenError;
 use crate::clock::random_bytes;
 use crate::config::webhook_secrets;
+use crate::integrity::anchors::Anchor;
+use crate::integrity::signing::{SigningKeys, new_key};
 use crate::keys::{ApiKey, KeyName, Scopes};
 use crate::store::Database;
 use crate::store::keys::{create_key, list_keys};
@@ -28,6 +31,27 @@ pub(super) fn webhook_secret(data_dir: &Path) -> Result<WebhookSecret, OpenError
     let secret = read_or_make(&path, make).map_err(|error| unusable(&path, error))?;
     let mut secrets = webhook_secrets(Some(secret))?;
     secrets.pop().ok_or_else(|| unusable(&path, invalid("the file is empty")))
+}
+
+/// The keys in `signing.key`, made at the first call; of a log of this name, or of one that no other has.
+pub(super) fn signing_keys(
+    data_dir: &Path,
+    origin: Option<&str>,
+) -> Result<SigningKeys, OpenError> {
+    let path = data_dir.join("signing.key");
+    let made = format!("audit-ledger.local/{}", hex::encode(random_bytes::<8>()));
+    let key = new_key(origin.unwrap_or(&made)).map_err(|rule| unusable(&path, invalid(&rule)))?;
+    let keys = read_or_make(&path, || key).map_err(|error| unusable(&path, error))?;
+    let keys = SigningKeys::parse(&keys).map_err(|rule| unusable(&path, invalid(&rule)))?;
+    Ok(keys.kept_in(path))
+}
+
+/// Where the private PostgreSQL's checkpoints are kept, unless configured: outside the database, though
+/// on the same machine.
+pub(super) fn anchor(data_dir: &Path) -> Result<Anchor, OpenError> {
+    let path = data_dir.join("checkpoints");
+    let url = Url::from_file_path(&path).map_err(|()| unusable(&path, invalid("is no path")))?;
+    Anchor::parse(url.as_str(), &[]).map_err(|rule| unusable(&path, invalid(&rule)))
 }
 
 /// The file of the key `admin.key`, if that is in force.

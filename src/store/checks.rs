@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use ledger_verifier::check::LOG_NAME;
 use serde::Serialize;
 use serde_json::Value as Json;
-use sqlx::{AssertSqlSafe, Connection};
+use sqlx::{AssertSqlSafe, Connection, PgExecutor};
 use uuid::Uuid;
 
 use super::pool::Pool;
@@ -15,6 +15,10 @@ use crate::chains::as_rfc3339;
 
 /// The kind of a check of the whole ledger.
 pub const FULL: &str = "full";
+/// Of a check of what came since the last checkpoint.
+pub const INCREMENTAL: &str = "incremental";
+/// Of a check of a slice of what the last checkpoint covers.
+pub const ROLLING: &str = "rolling";
 /// A check that could not finish is tried again after this time at the latest.
 const TRY_AGAIN: Duration = Duration::from_mins(5);
 
@@ -25,7 +29,7 @@ pub struct CheckRecord {
     pub run_id: Uuid,
     /// A chain's name, or `ledger_log`.
     pub chain: String,
-    /// [`FULL`], or `chain`.
+    /// [`FULL`], [`INCREMENTAL`], [`ROLLING`], `checkpoint` or `chain`.
     pub kind: &'static str,
     /// First and last id that the check covers, if there is any.
     pub range: Option<(i64, i64)>,
@@ -87,7 +91,8 @@ pub struct StoredCheck {
     pub run_id: Uuid,
     /// A chain's name, or `ledger_log`.
     pub chain: String,
-    /// `full`, or `chain` for one chain and what the log says of it.
+    /// `full`; `chain` for one chain and what the log says of it; `incremental` from the last checkpoint
+    /// on; `rolling` for a slice of what that covers; `checkpoint` for what a checkpoint was not made of.
     pub kind: String,
     /// First id (leaf index for the log) that the check covers; null where it had none.
     #[schema(required)]
@@ -162,10 +167,14 @@ pub async fn last_checks(pool: &Pool) -> Result<Vec<StoredCheck>, StoreError> {
         .in_statement("last_checks")
 }
 
-/// Whether the whole ledger is to be checked: where its last check that finished, by whomever, is
+/// Whether the ledger is to be checked: where its last check of this kind that finished, by whomever, is
 /// longer ago than this, or found what should have locked the ledger and did not. One that just
 /// ended is not repeated at once, whatever came of it.
-pub async fn is_check_due(database: &Database, every: Duration) -> Result<bool, StoreError> {
+pub async fn is_check_due(
+    database: &Database,
+    every: Duration,
+    kind: &str,
+) -> Result<bool, StoreError> {
     const STATEMENT: &str = "is_check_due";
     let mut connection = database.connect().await?;
     let due = sqlx::query_scalar(
@@ -191,10 +200,30 @@ pub async fn is_check_due(database: &Database, every: Duration) -> Result<bool, 
     .bind(every.as_secs_f64())
     .bind(every.min(TRY_AGAIN).as_secs_f64())
     .bind(LOG_NAME)
-    .bind(FULL)
+    .bind(kind)
     .fetch_one(&mut connection)
     .await
     .in_statement(STATEMENT)?;
     let _ = connection.close().await;
     Ok(due)
+}
+
+/// Where the last slice that was looked at whole ended, as a leaf index, and how long ago that was.
+pub async fn last_slice(
+    executor: impl PgExecutor<'_>,
+) -> Result<Option<(i64, Duration)>, StoreError> {
+    let last: Option<(i64, f64)> = sqlx::query_as(
+        "/* last_slice */
+         SELECT c.range_end, greatest(0, extract(epoch FROM
+                    pg_catalog.clock_timestamp() - c.checked_at))::float8
+         FROM public.integrity_checks AS c
+         WHERE c.chain = $1 AND c.kind = $2 AND c.finished AND c.range_end IS NOT NULL
+         ORDER BY c.id DESC LIMIT 1",
+    )
+    .bind(LOG_NAME)
+    .bind(ROLLING)
+    .fetch_optional(executor)
+    .await
+    .in_statement("last_slice")?;
+    Ok(last.map(|(end, seconds)| (end, Duration::try_from_secs_f64(seconds).unwrap_or_default())))
 }

@@ -11,6 +11,8 @@ use ledger_verifier::{RowHash, Value};
 const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
 /// Signature, flags, length of the header extension.
 const HEADER_BYTES: usize = 19;
+/// The flags from here on have to be known; those below may be ignored.
+const CRITICAL_FLAGS_SHIFT: u32 = 16;
 /// Fields that a row of any chain has at most.
 const MAX_FIELDS: usize = 32;
 /// 2000-01-01, PostgreSQL's epoch, in microseconds since 1970.
@@ -166,6 +168,9 @@ impl CopyDecoder {
             if !self.buffer.starts_with(SIGNATURE) {
                 return Err(CopyFormatError("no signature"));
             }
+            if be_i32(&self.buffer[SIGNATURE.len()..]) >> CRITICAL_FLAGS_SHIFT != 0 {
+                return Err(CopyFormatError("a flag that changes the format"));
+            }
             if be_i32(&self.buffer[HEADER_BYTES - 4..]) != 0 {
                 return Err(CopyFormatError("a header extension"));
             }
@@ -200,15 +205,18 @@ impl CopyDecoder {
     /// Where the next row ends, if all of it is here.
     fn row_end(&mut self) -> Result<Option<usize>, CopyFormatError> {
         let mut at = self.at;
+        if self.finished {
+            return self.require_end();
+        }
         let Some(count) = self.buffer.get(at..at + 2) else { return Ok(None) };
         let count = i16::from_be_bytes([count[0], count[1]]);
-        if self.finished {
-            return Err(CopyFormatError("bytes after the end"));
-        }
         if count == -1 {
             self.finished = true;
             self.at += 2;
-            return Ok(None);
+            return self.require_end();
+        }
+        if count < 0 {
+            return Err(CopyFormatError("a negative number of columns"));
         }
         at += 2;
         for _ in 0..count {
@@ -220,6 +228,12 @@ impl CopyDecoder {
             at += 4 + usize::try_from(length).unwrap_or(0);
         }
         Ok((at <= self.buffer.len()).then_some(at))
+    }
+
+    /// No row follows the end mark, and nothing else.
+    fn require_end(&self) -> Result<Option<usize>, CopyFormatError> {
+        let is_end = self.at == self.buffer.len();
+        if is_end { Ok(None) } else { Err(CopyFormatError("bytes after the end")) }
     }
 }
 

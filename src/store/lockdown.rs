@@ -88,6 +88,17 @@ pub async fn current_lockdown(pool: &Pool) -> Result<Option<Lockdown>, StoreErro
     found.map(lockdown).transpose().in_statement(STATEMENT)
 }
 
+/// Whether a lockdown is in force.
+pub async fn is_locked(database: &Database) -> Result<bool, StoreError> {
+    const STATEMENT: &str = "is_locked";
+    let mut connection = database.connect().await?;
+    let query =
+        sqlx::query_scalar("/* is_locked */ SELECT EXISTS (SELECT FROM public.ledger_lockdown())");
+    let is_locked = query.fetch_one(&mut connection).await.in_statement(STATEMENT)?;
+    let _ = connection.close().await;
+    Ok(is_locked)
+}
+
 /// Whether the ledger is locked down, and all that is known of it.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct LockdownAnswer {

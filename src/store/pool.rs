@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgPool, PgPoolOptions};
-use sqlx::{Connection, Executor};
+use sqlx::{Connection, Executor, Postgres};
 
 use super::filter::{IdRange, id_range};
 use super::{Database, InStatement, StoreError};
@@ -64,6 +65,11 @@ impl Pool {
     pub(super) async fn id_range(&self, filter: &Filter) -> Result<IdRange, StoreError> {
         let mut connection = self.pool.acquire().await.in_statement("id_range")?;
         id_range(&mut connection, filter).await
+    }
+
+    /// A connection for several reads.
+    pub(crate) async fn acquire(&self) -> Result<PoolConnection<Postgres>, StoreError> {
+        self.pool.acquire().await.in_statement("acquire")
     }
 
     pub(super) fn get(&self) -> &PgPool {

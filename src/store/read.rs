@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use ledger_verifier::chain::{Chain, Column, ColumnType};
-use ledger_verifier::check::StoredRow;
-use ledger_verifier::{LeafIndex, LogEntry, RowId, Value};
+use ledger_verifier::check::{KnownRow, StoredRow};
+use ledger_verifier::row::INTEGER_BOUND;
+use ledger_verifier::{LeafIndex, LogEntry, RowHash, RowId, Value};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Row};
 use tokio::sync::mpsc;
@@ -24,6 +26,7 @@ pub struct Snapshot {
     database: Database,
     connection: PgConnection,
     id: String,
+    is_replica: bool,
 }
 
 /// What rows `t` of a chain name by a column.
@@ -68,10 +71,54 @@ const fn of_signal(chain: &'static str) -> Reference {
     }
 }
 
+/// Which rows of a chain are read: those behind one id, up to another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ids {
+    /// The last id that is not read; `None` for every row, whatever it has for an id.
+    pub after: Option<RowId>,
+    /// The last one that is.
+    pub last: Option<RowId>,
+}
+
+impl Ids {
+    fn condition(self) -> String {
+        let after = self.after.map(|id| format!("t.id > {id}"));
+        let last = self.last.map(|id| format!("t.id <= {id}"));
+        let given: Vec<_> = after.into_iter().chain(last).collect();
+        if given.is_empty() { "true".to_owned() } else { given.join(" AND ") }
+    }
+}
+
+/// Which leaves of the log are read: from one on, and before another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leaves {
+    /// The first; 0 for every entry, whatever it has for a leaf.
+    pub from: u64,
+    /// One behind the last.
+    pub before: Option<u64>,
+}
+
+impl Leaves {
+    fn condition(self) -> String {
+        let from = (self.from > 0).then(|| format!("l.leaf_index >= {}", self.from));
+        let before = self.before.map(|leaf| format!("l.leaf_index < {leaf}"));
+        let given: Vec<_> = from.into_iter().chain(before).collect();
+        if given.is_empty() { "true".to_owned() } else { given.join(" AND ") }
+    }
+}
+
 /// The right to run a check, held while this lives; one run at a time.
 #[derive(Debug)]
 pub struct CheckLock {
-    _connection: PgConnection,
+    connection: PgConnection,
+}
+
+impl CheckLock {
+    /// Lets the next one run: at once, and not when the server sees that nobody is there any more.
+    pub async fn release(mut self) {
+        let _ = sqlx::raw_sql("/* release_checks */ COMMIT").execute(&mut self.connection).await;
+        let _ = self.connection.close().await;
+    }
 }
 
 /// Takes the right to run a check. `None` where another run has it.
@@ -90,7 +137,7 @@ pub async fn try_lock_checks(database: &Database) -> Result<Option<CheckLock>, S
     match taken {
         Err(error) if error.is_lock_timeout() => Ok(None),
         Err(error) if !error.is_missing() => Err(error),
-        _ => Ok(Some(CheckLock { _connection: connection })),
+        _ => Ok(Some(CheckLock { connection })),
     }
 }
 
@@ -111,7 +158,8 @@ impl Snapshot {
         let row = sqlx::raw_sql(
             "/* take_snapshot */ SET idle_in_transaction_session_timeout = 0;
              BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
-             SELECT pg_catalog.pg_export_snapshot() AS snapshot",
+             SELECT pg_catalog.pg_export_snapshot() AS snapshot,
+                    pg_catalog.pg_is_in_recovery() AS is_replica",
         )
         .fetch_one(&mut connection)
         .await
@@ -119,11 +167,18 @@ impl Snapshot {
         Ok(Arc::new(Self {
             database: database.clone(),
             id: row.try_get("snapshot").in_statement(STATEMENT)?,
+            is_replica: row.try_get("is_replica").in_statement(STATEMENT)?,
             connection,
         }))
     }
 
-    async fn reader(&self) -> Result<PgConnection, StoreError> {
+    /// Whether it is one of a replica, which may be behind.
+    pub fn is_of_replica(&self) -> bool {
+        self.is_replica
+    }
+
+    /// A connection that reads this snapshot.
+    pub(crate) async fn reader(&self) -> Result<PgConnection, StoreError> {
         let mut connection = self.database.connect().await?;
         let begin = format!(
             "/* read_snapshot */ BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
@@ -137,18 +192,22 @@ impl Snapshot {
         Ok(connection)
     }
 
-    /// Reads a chain in the order of its ids and sends what `map` makes of its rows, in pieces.
+    /// Reads rows of a chain in the order of their ids and sends what `map` makes of them, in pieces.
     /// Ends early, without error, where nobody receives any more.
     pub async fn read_chain<T: Send>(
         &self,
         chain: &'static Chain,
+        ids: Ids,
         to: mpsc::Sender<Piece<T>>,
         mut map: impl FnMut(&StoredRow<'_>) -> T + Send,
     ) -> Result<(), StoreError> {
         let query = format!(
-            "/* read_chain */ COPY (SELECT {} FROM public.{} ORDER BY id) TO STDOUT (FORMAT binary)",
+            "/* read_chain */ COPY (
+                 SELECT {} FROM public.{} AS t WHERE {} ORDER BY t.id
+             ) TO STDOUT (FORMAT binary)",
             copy_columns(chain),
-            chain.name
+            chain.name,
+            ids.condition()
         );
         copy_out("read_chain", self.reader().await?, &query, to, |fields| {
             with_row(chain, fields, &mut map)
@@ -156,12 +215,20 @@ impl Snapshot {
         .await
     }
 
-    /// Reads the log in leaf order and sends it in pieces.
-    pub async fn read_log(&self, to: mpsc::Sender<Piece<LogEntry>>) -> Result<(), StoreError> {
-        let query = "/* read_log */ COPY (
-                SELECT leaf_index, chain, id, row_hash FROM public.ledger_log ORDER BY leaf_index
-            ) TO STDOUT (FORMAT binary)";
-        copy_out("read_log", self.reader().await?, query, to, |fields| {
+    /// Reads entries of the log in leaf order and sends them in pieces.
+    pub async fn read_log(
+        &self,
+        leaves: Leaves,
+        to: mpsc::Sender<Piece<LogEntry>>,
+    ) -> Result<(), StoreError> {
+        let query = format!(
+            "/* read_log */ COPY (
+                 SELECT l.leaf_index, l.chain, l.id, l.row_hash FROM public.ledger_log AS l
+                 WHERE {} ORDER BY l.leaf_index
+             ) TO STDOUT (FORMAT binary)",
+            leaves.condition()
+        );
+        copy_out("read_log", self.reader().await?, &query, to, |fields| {
             let [leaf_index, chain, id, row_hash] = fields else {
                 return Err(CopyFormatError("a log entry of another shape"));
             };
@@ -186,11 +253,12 @@ impl Snapshot {
     pub async fn find_changed_documents<T: Send>(
         &self,
         chain: &'static Chain,
+        ids: Ids,
         to: &mpsc::Sender<T>,
         found: impl Fn(RowId, &'static str, &str) -> T + Send + Sync,
     ) -> Result<(), StoreError> {
         for column in chain.columns.iter().filter(|column| column.ty == ColumnType::Document) {
-            if !self.may_have_changed(chain, column).await? {
+            if !self.may_have_changed(chain, column, ids).await? {
                 continue;
             }
             let query = format!(
@@ -198,10 +266,11 @@ impl Snapshot {
                  SELECT coalesce(id, 0),
                         coalesce(pg_catalog.jsonb_hash_extended(t.{1}, 0)::text, 'NULL')
                  FROM public.{0} AS t
-                 WHERE NOT public.ledger_document_matches(t.{2}, t.{1}) ORDER BY id",
+                 WHERE {3} AND NOT public.ledger_document_matches(t.{2}, t.{1}) ORDER BY id",
                 chain.name,
                 column.name,
-                column.stored_name()
+                column.stored_name(),
+                ids.condition()
             );
             let found = |id, holds: String| found(id, column.name, &holds);
             self.send_each("find_changed_documents", query, to, found).await?;
@@ -216,12 +285,14 @@ impl Snapshot {
         &self,
         chain: &'static Chain,
         column: &Column,
+        ids: Ids,
     ) -> Result<bool, StoreError> {
         let query = format!(
             "/* may_have_changed */ SELECT EXISTS (
                  SELECT FROM public.{} AS t
-                 WHERE pg_catalog.record_image_ne(ROW(t.{}), ROW(t.{}::jsonb)))",
+                 WHERE {} AND pg_catalog.record_image_ne(ROW(t.{}), ROW(t.{}::jsonb)))",
             chain.name,
+            ids.condition(),
             column.name,
             column.stored_name()
         );
@@ -240,6 +311,7 @@ impl Snapshot {
     pub async fn find_orphans<T: Send>(
         &self,
         chain: &'static Chain,
+        ids: Ids,
         to: &mpsc::Sender<T>,
         found: impl Fn(RowId, &'static str, &str, &'static str) -> T + Send + Sync,
     ) -> Result<(), StoreError> {
@@ -247,9 +319,10 @@ impl Snapshot {
             let Reference { chain, column, target, is_named, names_one } = reference;
             let query = format!(
                 "/* find_orphans */ SELECT coalesce(t.id, 0), t.{column}::text FROM public.{chain} AS t
-                 WHERE {names_one}
+                 WHERE {ids} AND {names_one}
                    AND NOT EXISTS (SELECT FROM public.{target} AS o WHERE {is_named})
-                 ORDER BY t.id"
+                 ORDER BY t.id",
+                ids = ids.condition()
             );
             let found = |id, value: String| found(id, column, &value, target);
             self.send_each("find_orphans", query, to, found).await?;
@@ -289,6 +362,13 @@ impl Snapshot {
         count.fetch_one(&mut connection).await.in_statement("count")
     }
 
+    /// The ids of a filter's rows, as far as its bounds of ids and times tell: from the first up to, and
+    /// without, the second.
+    pub async fn ids_of(&self, filter: &Filter) -> Result<(i64, i64), StoreError> {
+        let ids = id_range(&mut self.reader().await?, filter).await?;
+        Ok((ids.from, ids.before))
+    }
+
     /// Reads the filter's rows from this leaf on, in the order of their ids, and sends what `map` makes
     /// of them in pieces. Ends early, without error, where nobody receives any more.
     pub async fn read_rows<T: Send>(
@@ -302,7 +382,8 @@ impl Snapshot {
         let mut connection = self.reader().await?;
         let mut ids = id_range(&mut connection, filter).await?;
         if from_leaf > 0 {
-            ids.from = ids.from.max(first_id_from_leaf(&mut connection, chain, from_leaf).await?);
+            let before = last_id_before_leaf(&mut connection, chain, from_leaf).await?;
+            ids.from = ids.from.max(before + 1);
         }
         let query = format!(
             "/* read_rows */ COPY (
@@ -338,6 +419,63 @@ impl Snapshot {
         count_leaves(&mut self.reader().await?).await
     }
 
+    /// The last row of each chain whose leaf comes before this one, as the database holds it; in the order
+    /// of the chains, `None` where a chain has none.
+    pub async fn rows_before_leaf(
+        &self,
+        chains: &[&'static Chain],
+        leaf: u64,
+    ) -> Result<Vec<Option<KnownRow>>, StoreError> {
+        const STATEMENT: &str = "rows_before_leaf";
+        let mut connection = self.reader().await?;
+        let leaf = i64::try_from(leaf).unwrap_or(i64::MAX);
+        let mut rows = Vec::new();
+        for chain in chains {
+            let id = last_id_before_leaf(&mut connection, chain, leaf).await?;
+            let query = format!(
+                "/* rows_before_leaf */ SELECT t.row_hash::text, t.created_at FROM public.{} AS t
+                 WHERE t.id = $1",
+                chain.name
+            );
+            let row: Option<(String, DateTime<Utc>)> = sqlx::query_as(AssertSqlSafe(query))
+                .bind(id)
+                .fetch_optional(&mut connection)
+                .await
+                .in_statement(STATEMENT)?;
+            let known = |(row_hash, created_at): (String, DateTime<Utc>)| {
+                Some(KnownRow {
+                    id: RowId(id),
+                    row_hash: RowHash::from_hex(row_hash.as_bytes())?,
+                    created_at: created_at.timestamp_micros(),
+                })
+            };
+            match row.map(known) {
+                None if id == 0 => rows.push(None),
+                Some(Some(known)) => rows.push(Some(known)),
+                _ => {
+                    let what = format!("row {id} of {} is not there, or has no hash", chain.name);
+                    return Err(StoreError::Contradiction { statement: STATEMENT, what });
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    /// The last id of each chain whose leaf comes before this one, in the order of the chains.
+    pub async fn last_ids_before_leaf(
+        &self,
+        chains: &[&'static Chain],
+        leaf: u64,
+    ) -> Result<Vec<RowId>, StoreError> {
+        let mut connection = self.reader().await?;
+        let leaf = i64::try_from(leaf).unwrap_or(i64::MAX);
+        let mut ids = Vec::new();
+        for chain in chains {
+            ids.push(RowId(last_id_before_leaf(&mut connection, chain, leaf).await?));
+        }
+        Ok(ids)
+    }
+
     /// The `finding_id`s that were acknowledged.
     pub async fn acknowledged_findings(&self) -> Result<Vec<String>, StoreError> {
         acknowledged_findings(&mut self.reader().await?).await
@@ -369,26 +507,36 @@ fn with_row<T>(
     }))
 }
 
-/// The chain's first id that has this leaf or a later one; one past the last, where none has.
-async fn first_id_from_leaf(
+/// The chain's last id whose leaf comes before this one; 0 where none does. Ids and leaves grow together,
+/// so it is found by halving, in a log of any size and a chain of any share in it.
+async fn last_id_before_leaf(
     connection: &mut PgConnection,
     chain: &Chain,
     leaf: i64,
 ) -> Result<i64, StoreError> {
-    let id: Option<i64> = sqlx::query_scalar(
-        "/* first_id_from_leaf */
-         SELECT coalesce(
-             (SELECT l.id FROM public.ledger_log AS l WHERE l.leaf_index >= $2 AND l.chain = $1
-              ORDER BY l.leaf_index LIMIT 1),
-             (SELECT l.id + 1 FROM public.ledger_log AS l WHERE l.chain = $1
-              ORDER BY l.id DESC LIMIT 1))",
-    )
-    .bind(chain.name)
-    .bind(leaf)
-    .fetch_one(connection)
-    .await
-    .in_statement("first_id_from_leaf")?;
-    Ok(id.unwrap_or(1))
+    // What is sought is the last entry of those behind `low` and before `high`, if there is one.
+    let (mut found, mut low, mut high) = (0, 0, INTEGER_BOUND);
+    while high - low > 1 {
+        // The first question is for the last entry of all: often the answer.
+        let middle = if high == INTEGER_BOUND { high - 1 } else { low + (high - low) / 2 };
+        let entry: Option<(i64, i64)> = sqlx::query_as(
+            "/* last_id_before_leaf */ SELECT l.id, l.leaf_index FROM public.ledger_log AS l
+             WHERE l.chain = $1 AND l.id > $2 AND l.id <= $3
+             ORDER BY l.chain DESC, l.id DESC LIMIT 1",
+        )
+        .bind(chain.name)
+        .bind(low)
+        .bind(middle)
+        .fetch_optional(&mut *connection)
+        .await
+        .in_statement("last_id_before_leaf")?;
+        match entry {
+            None => low = middle,
+            Some((id, its_leaf)) if its_leaf < leaf => (found, low) = (id, middle),
+            Some((id, _)) => high = id,
+        }
+    }
+    Ok(found)
 }
 
 /// Runs a COPY … TO STDOUT and sends what `map` makes of its rows, in the pieces in which they

@@ -2,8 +2,10 @@
 
 use audit_ledger::chains::{Identity, NewRow};
 use audit_ledger::clock::Clock;
+use audit_ledger::integrity::outside::Subject;
+use audit_ledger::integrity::report::{Report, Verdict};
 use audit_ledger::integrity::run::{CheckDone, run_check};
-use audit_ledger::integrity::verify::{Progress, Report, Scope, Verdict, verify};
+use audit_ledger::integrity::verify::{Progress, Scope, verify};
 use audit_ledger::keys;
 use audit_ledger::store::lockdown::record_refusals;
 use futures_util::StreamExt;
@@ -11,6 +13,8 @@ use ledger_verifier::{Finding, FindingKind};
 use sqlx::postgres::PgConnection;
 
 use crate::common::builders::{api_key, one_of_each, order, signal};
+use crate::common::checkpoints::rows_of_checkpoints;
+use crate::common::forger::{COVER, UNCOVER};
 use crate::common::{TestLedger, attempt, fetch, refused, run, soon, sqlstate};
 use crate::statements::{Table, code_of, contents, forged, statement, tables};
 use crate::{Action, Attacker, Cell, On, cells};
@@ -21,37 +25,6 @@ const COUNTED: [&str; 7] = ["AU002", "AU003", "AU004", "AU005", "AU006", "AU007"
 /// Ledgers that are attacked at once.
 const AT_ONCE: usize = 8;
 
-/// Opens the transaction of a superuser who will leave everything as it was.
-const COVER: &str = "BEGIN;
-    ALTER EVENT TRIGGER ledger_guard_ddl DISABLE;
-    DO $$
-    DECLARE
-        guarded regclass;
-    BEGIN
-        FOR guarded IN SELECT DISTINCT t.tgrelid::regclass FROM pg_trigger AS t
-            JOIN pg_class AS c ON c.oid = t.tgrelid AND c.relnamespace = 'public'::regnamespace
-        LOOP
-            EXECUTE format('ALTER TABLE %s DISABLE TRIGGER ALL', guarded);
-        END LOOP;
-    END
-    $$";
-/// And closes it. Every trigger that is not a foreign key's was ENABLE ALWAYS.
-const UNCOVER: &str = "DO $$
-    DECLARE
-        guard record;
-    BEGIN
-        FOR guard IN SELECT t.tgrelid::regclass AS guarded, t.tgname, t.tgisinternal
-            FROM pg_trigger AS t
-            JOIN pg_class AS c ON c.oid = t.tgrelid AND c.relnamespace = 'public'::regnamespace
-        LOOP
-            EXECUTE format('ALTER TABLE %s ENABLE %s TRIGGER %I', guard.guarded,
-                CASE WHEN guard.tgisinternal THEN '' ELSE 'ALWAYS' END, guard.tgname);
-        END LOOP;
-    END
-    $$;
-    ALTER EVENT TRIGGER ledger_guard_ddl ENABLE ALWAYS;
-    COMMIT";
-
 struct Silent;
 
 impl Progress for Silent {
@@ -61,7 +34,8 @@ impl Progress for Silent {
 }
 
 /// A ledger with two rows and more in every table: beside the chains a check, a key, an order that
-/// was sent with an idempotency key, a lockdown that was lifted, and an attempt that was refused.
+/// was sent with an idempotency key, a lockdown that was lifted, an attempt that was refused, and a
+/// checkpoint that an anchor keeps.
 pub(crate) async fn ledger_with_rows_everywhere() -> TestLedger {
     let ledger = TestLedger::new().await;
     let appender = ledger.appender();
@@ -77,6 +51,7 @@ pub(crate) async fn ledger_with_rows_everywhere() -> TestLedger {
     for row in [NewRow::from(signal), keyed] {
         appender.append(row, soon()).await.unwrap();
     }
+    rows_of_checkpoints(&ledger, &appender).await;
     let mut app = ledger.connect_app().await;
     run(&mut app, "SELECT public.ledger_enter_lockdown('a test', '[]', 'tests')").await;
     let lift = "SELECT public.ledger_lift_as_owner('over', ARRAY[repeat('0', 64)])";
@@ -106,14 +81,16 @@ pub(crate) async fn lock(ledger: &TestLedger) {
 }
 
 async fn check(ledger: &TestLedger) -> CheckDone {
-    let done = run_check(&ledger.app(), Scope::Ledger, Clock::system(), &mut Silent).await;
+    let done =
+        run_check(&Subject::of(ledger.app()), Scope::Ledger, Clock::system(), &mut Silent).await;
     done.unwrap().expect("no other check is running")
 }
 
 /// Proves that the whole ledger is what was recorded, and every guard as it was made.
 pub(crate) async fn assert_verifies(ledger: &TestLedger, after: &str) {
     let run_id = Clock::system().new_id();
-    let report = verify(&ledger.auditor(), Scope::Ledger, run_id, &mut Silent).await.unwrap();
+    let report =
+        verify(&Subject::of(ledger.auditor()), Scope::Ledger, run_id, &mut Silent).await.unwrap();
     assert_eq!(report.verdict(), Verdict::Verified, "{after}: {:?}", report.chains);
     assert!(report.notes.is_empty() && report.guards().unwrap().rows > 300, "{after}");
 }
@@ -303,7 +280,7 @@ fn assert_told(report: &Report, kind: FindingKind, on: On, table: &str, what: &s
     let listed = report.chains.iter().flat_map(|chain| &chain.findings);
     let found: Vec<_> = listed.map(|listed| &listed.finding).collect();
     let is_about = |finding: &Finding| match (on, kind) {
-        (On::Once | On::Log, _) => true,
+        (On::Once | On::Log | On::Signed, _) => true,
         (_, FindingKind::GuardDrift) => finding.detail.contains(table),
         _ => finding.chain == table,
     };

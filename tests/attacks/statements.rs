@@ -10,16 +10,32 @@ use crate::{Action, On};
 
 /// What takes rows in a lockdown, too.
 const OPEN: [&str; 2] = ["security_events", "quarantined_deliveries"];
-/// The tables without guards: two that stay empty, and sqlx's own.
-const BARE: [&str; 3] = ["_sqlx_migrations", "ledger_check_lock", "ledger_lock"];
-/// Columns of text that an attacker would change, by preference: any text does for most.
-const CHANGED: [&str; 8] =
-    ["recorded_by", "actor", "source", "name", "row_hash", "finding_id", "code", "chain"];
+/// The tables without guards: three that stay empty, and sqlx's own.
+const BARE: [&str; 4] =
+    ["_sqlx_migrations", "ledger_check_lock", "ledger_checkpoint_lock", "ledger_lock"];
+/// The tables that say what was signed.
+const SIGNED: [&str; 2] = ["checkpoints", "incarnations"];
+/// Columns that an attacker would change, by preference: any text does for most.
+const CHANGED: [&str; 12] = [
+    "recorded_by",
+    "actor",
+    "source",
+    "name",
+    "row_hash",
+    "finding_id",
+    "code",
+    "chain",
+    "origin",
+    "note",
+    "anchor",
+    "root",
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Chain,
     Log,
+    Signed,
     Records,
     Bare,
 }
@@ -45,6 +61,7 @@ impl Table {
             On::Business => self.kind == Kind::Chain && !is_open,
             On::Open => is_open,
             On::Log => self.kind == Kind::Log,
+            On::Signed => self.kind == Kind::Signed,
             On::Records => self.kind == Kind::Records,
             On::Guarded => self.kind != Kind::Bare,
             On::Every => true,
@@ -87,6 +104,7 @@ impl Table {
         let value = match column.as_str() {
             "row_hash" | "finding_id" => "repeat('e', 64)",
             "code" => "'AUD-002'",
+            "root" => "sha256('')",
             _ => "'forged'",
         };
         let mut set = format!("{column} = {value}");
@@ -132,6 +150,7 @@ pub(crate) async fn tables(connection: &mut PgConnection) -> Vec<Table> {
         let columns: Vec<String> = row.get("columns");
         let kind = match (row.get("is_chain"), row.get("is_guarded")) {
             _ if name == "ledger_log" => Kind::Log,
+            (_, true) if SIGNED.contains(&name.as_str()) => Kind::Signed,
             (true, _) => Kind::Chain,
             (false, true) => Kind::Records,
             (false, false) => Kind::Bare,

@@ -2,9 +2,12 @@
 //! PostgreSQL, and a last step that verifies everything in it with `ledger-verifier` only.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub(crate) mod backups;
 pub(crate) mod bodies;
 pub(crate) mod builders;
+pub(crate) mod checkpoints;
 pub(crate) mod dump;
+pub(crate) mod forger;
 pub(crate) mod random;
 pub(crate) mod read_back;
 

@@ -32,6 +32,10 @@ fn assignment(table: &str) -> &'static str {
         "lockdowns" => "reason = 'none'",
         "acknowledged_findings" => "finding_id = repeat('1', 64)",
         "recorded_refusals" => "code = 'AUD-999'",
+        "incarnations" => "origin = 'elsewhere'",
+        "checkpoints" => "note = 'none'",
+        "log_tiles" => "root = sha256('')",
+        "anchor_receipts" => "anchor = 'elsewhere'",
         "security_events" => "actor = 'nobody'",
         "quarantined_deliveries" => "reason = 'lockdown'",
         "ledger_log" => "row_hash = repeat('0', 64)",
@@ -45,13 +49,16 @@ fn key(table: &str) -> &'static str {
         "ledger_log" => "leaf_index",
         "acknowledged_findings" => "lifted_by",
         "recorded_refusals" => "total",
+        "log_tiles" => "index",
         _ => "id",
     }
 }
 
 /// The code with which a superuser's change is refused.
 fn code_of(operation: &str, change: &str, table: &str) -> &'static str {
-    let is_referenced = ["signals", "order_execution", "ledger_log", "lockdowns"].contains(&table);
+    let is_referenced =
+        ["signals", "order_execution", "ledger_log", "lockdowns", "incarnations", "checkpoints"]
+            .contains(&table);
     match operation {
         // An INSERT into the log is refused before its conflict is seen.
         "INSERT" => "AU011",
@@ -261,9 +268,10 @@ async fn every_guard_fires_always() {
         WHERE tgrelid::regclass::text = ANY (string_to_array('TABLES', ','))
           AND NOT tgisinternal AND tgenabled = 'A'"
         .replace("TABLES", &TABLES.join(","));
-    // Two guards for each table and two more for each chain; one more for the log, idempotency
-    // keys, acknowledged findings, recorded refusals and producers' outcomes, and three for lockdowns.
-    let guards = TABLES.len() * 2 + CHAINS * 2 + 5 + 3;
+    // Two guards for each table and two more for each chain; one more for the log, idempotency keys,
+    // acknowledged findings, recorded refusals, producers' outcomes, incarnations and checkpoints,
+    // and three for lockdowns.
+    let guards = TABLES.len() * 2 + CHAINS * 2 + 7 + 3;
     assert_eq!(fetch::<i64>(&mut superuser, &sql).await, i64::try_from(guards).unwrap());
     let others = sql.replace("= 'A'", "<> 'A'");
     assert_eq!(fetch::<i64>(&mut superuser, &others).await, 0);

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use audit_ledger::chains::IN_LEDGER;
 use audit_ledger::clock::Clock;
 use audit_ledger::integrity::guards::GUARDS;
-use audit_ledger::integrity::verify::{LISTED_FINDINGS, Progress, Report, Scope, Verdict, verify};
+use audit_ledger::integrity::outside::Subject;
+use audit_ledger::integrity::report::{LISTED_FINDINGS, Report, Verdict};
+use audit_ledger::integrity::verify::{Progress, Scope, verify};
 use ledger_verifier::Finding;
 use ledger_verifier::check::LOG_NAME;
 use sqlx::postgres::PgConnection;
@@ -38,7 +40,8 @@ impl Progress for Told {
 pub(crate) async fn check(ledger: &TestLedger) -> Report {
     let mut told = Told::default();
     let run_id = Clock::system().new_id();
-    let report = verify(&ledger.auditor(), Scope::Ledger, run_id, &mut told).await.unwrap();
+    let report =
+        verify(&Subject::of(ledger.auditor()), Scope::Ledger, run_id, &mut told).await.unwrap();
     assert_eq!(report.run_id, run_id);
     let found: u64 = report.chains.iter().map(|chain| chain.findings_count).sum();
     assert_eq!(told.findings as u64, found, "progress tells every finding");
@@ -186,8 +189,9 @@ async fn one_chain_is_checked_alone() {
     let mut told = Told::default();
     for chain in IN_LEDGER {
         let run_id = Clock::system().new_id();
-        let report =
-            verify(&ledger.auditor(), Scope::Chain(chain), run_id, &mut told).await.unwrap();
+        let report = verify(&Subject::of(ledger.auditor()), Scope::Chain(chain), run_id, &mut told)
+            .await
+            .unwrap();
         assert_eq!(report.rows(), 4);
         let expected = match chain.name {
             "security_events" => vec![("security_events".to_owned(), Some(2), "content")],

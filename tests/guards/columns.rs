@@ -2,7 +2,7 @@
 //! backs in a middle row. Both checks must name the chain and the row, and say what is wrong.
 
 use audit_ledger::chains::IN_LEDGER;
-use audit_ledger::integrity::verify::Verdict;
+use audit_ledger::integrity::report::Verdict;
 use ledger_verifier::chain::{
     AI_DEBATES, ORDER_EVENTS, ORDER_EXECUTION, QUARANTINED_DELIVERIES, SECURITY_EVENTS,
     SIGNAL_AUDIT_LEDGER, SIGNALS,

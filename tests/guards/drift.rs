@@ -4,7 +4,7 @@
 use audit_ledger::appender::append_alone;
 use audit_ledger::clock::Clock;
 use audit_ledger::integrity::guards::{GUARDS, check_guards};
-use audit_ledger::integrity::verify::Verdict;
+use audit_ledger::integrity::report::Verdict;
 use audit_ledger::store::guards::{Guards, compare_guards, ensure_may_serve, remember_drift};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;

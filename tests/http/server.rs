@@ -7,7 +7,7 @@ use std::sync::Arc;
 use audit_ledger::appender::{Appender, BatchSettings};
 use audit_ledger::clock::Clock;
 use audit_ledger::config::RateSettings;
-use audit_ledger::http::{self, RateLimits, Service};
+use audit_ledger::http::{self, Checkpoints, RateLimits, Service};
 use audit_ledger::store::Database;
 use audit_ledger::webhook::Source;
 use audit_ledger::webhook::auth::sign;
@@ -79,6 +79,14 @@ impl Server {
         Self::limited(ledger, database, sources, trusted_proxies, clock, rates).await
     }
 
+    /// Whose log is signed by these keys, and kept there.
+    pub(crate) async fn signed(ledger: &TestLedger, checkpoints: Checkpoints) -> Self {
+        let secret = WebhookSecret::new(SECRET.into()).unwrap();
+        let sources = vec![Source::signed(TRADINGVIEW, vec![secret])];
+        let change = |service| Service { checkpoints, ..service };
+        Self::changed(ledger, ledger.app(), sources, Clock::system(), change).await
+    }
+
     /// That refuses those who ask too often.
     pub(crate) async fn limited(
         ledger: &TestLedger,
@@ -88,14 +96,22 @@ impl Server {
         clock: Clock,
         rates: RateSettings,
     ) -> Self {
+        let limits = RateLimits::new(rates);
+        let change = |service| Service { trusted_proxies, limits, ..service };
+        Self::changed(ledger, database, sources, clock, change).await
+    }
+
+    async fn changed(
+        ledger: &TestLedger,
+        database: Database,
+        sources: Vec<Source>,
+        clock: Clock,
+        change: impl FnOnce(Service) -> Service,
+    ) -> Self {
         let (appender, writer) = Appender::start(database.clone(), BatchSettings::default(), clock);
         let secret = String::from_utf8(sources[0].secrets[0].bytes().to_vec()).unwrap();
-        let service = Service {
-            sources: Service::by_name(sources),
-            trusted_proxies,
-            limits: RateLimits::new(rates),
-            ..Service::new(database, appender, clock)
-        };
+        let sources = Service::by_name(sources);
+        let service = change(Service { sources, ..Service::new(database, appender, clock) });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let handle = Handle::new();

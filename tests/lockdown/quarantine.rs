@@ -2,7 +2,7 @@
 
 use audit_ledger::chains::quarantined_deliveries::NewQuarantinedDelivery;
 use audit_ledger::clock::Clock;
-use audit_ledger::integrity::verify::Verdict;
+use audit_ledger::integrity::report::Verdict;
 use audit_ledger::keys::Scope;
 use audit_ledger::webhook::source::parse_sources;
 use chrono::TimeDelta;

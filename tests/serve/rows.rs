@@ -68,7 +68,7 @@ async fn rows_are_exported_and_replayed_by_command() {
     let rows: Vec<Value> =
         replayed.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let leaves: Vec<_> = rows.iter().map(|row| row["leaf_index"].as_i64().unwrap()).collect();
-    assert!(leaves.is_sorted() && leaves.len() == 12, "{leaves:?}");
+    assert!(leaves.is_sorted() && leaves.len() == 13, "{leaves:?}");
 
     let (url, taken) = receiver(3);
     let broke_off = run(&program, &["replay", "--chains", "signals", "--to", &url]).await;

@@ -1,6 +1,8 @@
 //! What a chain consists of. The one description: the canonical row, the transfer to and from
 //! PostgreSQL, exports and filters all follow it.
 
+use std::borrow::Cow;
+
 /// How a column is stored and hashed (FORMAT.md section 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColumnType {
@@ -61,6 +63,16 @@ impl Column {
         match self.ty {
             ColumnType::Document => format!("{}_text", self.name),
             _ => self.name.to_owned(),
+        }
+    }
+
+    /// The name of its member in a row as JSON, and of its column in a table: `X_text` for a
+    /// document X, `X_base64` for bytes.
+    pub fn json_name(&self) -> Cow<'static, str> {
+        match self.ty {
+            ColumnType::Document => format!("{}_text", self.name).into(),
+            ColumnType::Bytes => format!("{}_base64", self.name).into(),
+            _ => self.name.into(),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 
 use crate::chain::Chain;
-use crate::hash::{LeafIndex, RowHash, RowId};
+use crate::hash::{LeafIndex, RowHash, RowId, TreeSize};
 use crate::row::{Value, row_hash_in, write_json};
 
 /// The name that findings about the log as a whole carry in place of a chain's.
@@ -124,6 +124,17 @@ impl StoredRow<'_> {
     }
 }
 
+/// A row of a chain that is known to be as it was appended: a check goes on behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownRow {
+    /// Its id.
+    pub id: RowId,
+    /// Its hash, to which the next row links.
+    pub row_hash: RowHash,
+    /// When it was appended, in microseconds since 1970.
+    pub created_at: i64,
+}
+
 /// Checks one chain's rows in the order of their ids.
 #[derive(Debug)]
 pub struct ChainChecker {
@@ -157,6 +168,27 @@ impl ChainChecker {
             return Self::new(chain);
         }
         Self { next_id: first.0, last_hash: None, last_computed: None, ..Self::new(chain) }
+    }
+
+    /// From the row behind one that is known.
+    pub fn after(chain: &'static Chain, known: KnownRow) -> Self {
+        Self {
+            next_id: known.id.0.saturating_add(1),
+            last_hash: Some(known.row_hash.to_hex().to_vec()),
+            last_computed: Some(known.row_hash),
+            last_created_at: Some(known.created_at),
+            ..Self::new(chain)
+        }
+    }
+
+    /// The last row, for a check that goes on behind it; `None` where there is none, or its hash is no
+    /// hash any more.
+    pub fn head(&self) -> Option<KnownRow> {
+        Some(KnownRow {
+            id: RowId(self.next_id - 1),
+            row_hash: RowHash::from_hex(self.last_hash.as_deref()?)?,
+            created_at: self.last_created_at?,
+        })
     }
 
     /// The id that the next row must have; one above the highest seen.
@@ -305,7 +337,13 @@ pub struct LogChecker {
 impl LogChecker {
     /// From the first leaf of the log over these chains; an entry of any other is a finding.
     pub fn new(chains: &[&'static Chain]) -> Self {
-        Self { chains: chains.to_vec(), next_leaf: 0 }
+        Self::behind(chains, TreeSize(0))
+    }
+
+    /// From the leaf behind a tree whose leaves are known.
+    pub fn behind(chains: &[&'static Chain], known: TreeSize) -> Self {
+        let next_leaf = i64::try_from(known.0).unwrap_or(i64::MAX);
+        Self { chains: chains.to_vec(), next_leaf }
     }
 
     /// The number of leaves up to the highest seen.

@@ -36,7 +36,7 @@ pub enum CheckpointError {
     /// The third line is not the canonical base64 of 32 bytes.
     #[error("the checkpoint's root is not the base64 of 32 bytes")]
     Root,
-    /// The key that signs or verifies is not named as the log's origin.
+    /// A key that signs, or the one that signed, is not named as the log's origin.
     #[error("the checkpoint is of {origin}, the key of {key}")]
     OtherOrigin {
         /// The checkpoint's origin.
@@ -74,38 +74,45 @@ impl Checkpoint {
         })
     }
 
-    /// Signs with the log's key, whose name is the origin.
+    /// Signs with the log's keys, of which each is named as the origin: one, or while keys are
+    /// changed the old and the new one.
     ///
     /// A log signs only what is consistent with everything it has signed before (FORMAT.md
     /// section 4); that is for the caller to prove.
-    pub fn sign(&self, key: &SigningKey) -> Result<Note, CheckpointError> {
-        self.require_origin_of(key.verifier_key())?;
+    pub fn sign(&self, keys: &[&SigningKey]) -> Result<Note, CheckpointError> {
+        if let Some(other) = keys.iter().find(|key| key.verifier_key().name() != self.origin) {
+            return Err(self.other_origin(other.verifier_key()));
+        }
         let text = self.to_string();
         // The fields are public: only what reads back as itself may be signed.
         if Self::parse(&text).as_ref() != Ok(self) {
             return Err(CheckpointError::Unprintable);
         }
-        Ok(Note::sign(&text, &[key])?)
+        Ok(Note::sign(&text, keys)?)
     }
 
-    /// Reads a signed checkpoint, verifying that `key` signed it and bears its origin's name.
+    /// Reads a signed checkpoint, verifying that one of `keys` which bears its origin's name signed
+    /// it.
     ///
-    /// Signatures of other keys are ignored. Whether the log grew consistently is another
-    /// question: see [`verify_consistency`](crate::merkle::verify_consistency).
-    pub fn open(note: &[u8], key: &VerifierKey) -> Result<Self, CheckpointError> {
+    /// The keys may be those of several logs. A wrong signature of any of them is an error even
+    /// beside a right one; signatures of other keys are ignored. Whether the log grew consistently
+    /// is another question: see [`verify_consistency`](crate::merkle::verify_consistency).
+    pub fn open(note: &[u8], keys: &[VerifierKey]) -> Result<Self, CheckpointError> {
         let note = Note::parse(note)?;
-        note.verify(std::slice::from_ref(key))?;
+        let signers = note.verify(keys)?;
         let checkpoint = Self::parse(note.text())?;
-        checkpoint.require_origin_of(key)?;
-        Ok(checkpoint)
+        if signers.iter().any(|key| key.name() == checkpoint.origin) {
+            return Ok(checkpoint);
+        }
+        // A good signature by a key of another name says nothing about this log.
+        let error = signers
+            .first()
+            .map_or(NoteError::NoKnownSignature.into(), |other| checkpoint.other_origin(other));
+        Err(error)
     }
 
-    fn require_origin_of(&self, key: &VerifierKey) -> Result<(), CheckpointError> {
-        if self.origin == key.name() {
-            return Ok(());
-        }
-        let (origin, key) = (self.origin.clone(), key.name().to_owned());
-        Err(CheckpointError::OtherOrigin { origin, key })
+    fn other_origin(&self, key: &VerifierKey) -> CheckpointError {
+        CheckpointError::OtherOrigin { origin: self.origin.clone(), key: key.name().to_owned() }
     }
 }
 

@@ -41,6 +41,15 @@ pub fn to_string(units: i128, scale: u8) -> String {
     String::from_utf8(out).expect("decimal digits are ASCII")
 }
 
+/// Reads the canonical text of [`write()`], in units of the last of exactly `scale` fraction
+/// digits; `None` for any other spelling, and beyond an `i128`.
+pub fn parse(text: &str, scale: u8) -> Option<i128> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'.'));
+    let digits: String = text.chars().filter(|&c| c != '.').collect();
+    let units = digits.parse().ok().filter(|_| plain)?;
+    (to_string(units, scale) == text).then_some(units)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,6 +67,33 @@ mod tests {
             (i128::MIN, 0, "-170141183460469231731687303715884105728"),
         ] {
             assert_eq!(to_string(units, scale), text);
+            assert_eq!(parse(text, scale), Some(units));
         }
+    }
+
+    #[test]
+    fn reads_one_spelling() {
+        for text in [
+            "",
+            "-",
+            ".",
+            "1",
+            "1.2",
+            "1.234",
+            "01.23",
+            "+1.23",
+            "-0.00",
+            "1.23 ",
+            "1.2e1",
+            ".12",
+            "1..23",
+            "12.3",
+            "1-.23",
+            "1e400",
+            "99999999999999999999999999999999999999999.00",
+        ] {
+            assert_eq!(parse(text, 2), None, "{text}");
+        }
+        assert_eq!(parse("1.23", 2), Some(123));
     }
 }

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use ed25519_dalek::{Signature as Ed25519Signature, Signer};
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 /// The largest note that is read or signed, in bytes, signatures included. Go's note package
 /// has the same bound.
@@ -22,6 +23,12 @@ pub const MAX_SIGNATURES: usize = 100;
 const ALGORITHM_ED25519: u8 = 0x01;
 
 const KEY_ID_BYTES: usize = 4;
+
+/// Begins a private key's text, as in Go's note package.
+const PRIVATE_PREFIX: &str = "PRIVATE+KEY+";
+
+/// A private key's text has so many bytes in base64: the algorithm and an RFC 8032 seed.
+const PRIVATE_KEY_BYTES: usize = 33;
 
 /// Begins a signature line: an em dash (U+2014) and a space.
 const SIGNATURE_PREFIX: &str = "\u{2014} ";
@@ -40,6 +47,14 @@ impl KeyId {
         sha.update(public_key.as_bytes());
         let [a, b, c, d, ..] = <[u8; 32]>::from(sha.finalize());
         Self([a, b, c, d])
+    }
+
+    /// Reads exactly eight lowercase hexadecimal digits.
+    fn parse(digits: &str) -> Option<Self> {
+        let mut bytes = [0; KEY_ID_BYTES];
+        hex::decode_to_slice(digits, &mut bytes).ok()?;
+        let is_lower = !digits.bytes().any(|digit| digit.is_ascii_uppercase());
+        is_lower.then_some(Self(bytes))
     }
 }
 
@@ -65,6 +80,9 @@ pub enum KeyError {
     /// Not `name+id+key` with eight lowercase hexadecimal digits and canonical base64.
     #[error("a verifier key is name+id+key, the id in lowercase hexadecimal, the key in base64")]
     Format,
+    /// Not `PRIVATE+KEY+name+id+seed`, spelt as [`SigningKey::to_text`] does.
+    #[error("a private key is PRIVATE+KEY+name+id+seed, its id in hexadecimal, its seed in base64")]
+    PrivateFormat,
     /// The key is of another signature type than Ed25519 (0x01).
     #[error("the key's algorithm is not Ed25519")]
     Algorithm,
@@ -146,12 +164,7 @@ impl FromStr for VerifierKey {
         let (id, key) = rest.split_once('+').ok_or(KeyError::Format)?;
         require_key_name(name)?;
 
-        let mut id_bytes = [0; KEY_ID_BYTES];
-        hex::decode_to_slice(id, &mut id_bytes).map_err(|_| KeyError::Format)?;
-        if id.bytes().any(|digit| digit.is_ascii_uppercase()) {
-            return Err(KeyError::Format);
-        }
-
+        let id = KeyId::parse(id).ok_or(KeyError::Format)?;
         let key = BASE64_STANDARD.decode(key).map_err(|_| KeyError::Format)?;
         let (&algorithm, public_key) = key.split_first().ok_or(KeyError::Format)?;
         if algorithm != ALGORITHM_ED25519 {
@@ -165,14 +178,15 @@ impl FromStr for VerifierKey {
         }
 
         let expected = KeyId::of(name, &public_key);
-        if id_bytes != expected.0 {
+        if id != expected {
             return Err(KeyError::Id { expected });
         }
-        Ok(Self { name: name.to_owned(), id: expected, public_key })
+        Ok(Self { name: name.to_owned(), id, public_key })
     }
 }
 
-/// An Ed25519 private key and its name. Neither its `Debug` nor any method gives the seed away.
+/// An Ed25519 private key and its name. Its `Debug` does not give the seed away, and only
+/// [`SigningKey::to_text`] does.
 pub struct SigningKey {
     // Clears its memory when dropped, if ed25519-dalek has its feature `zeroize`.
     secret: ed25519_dalek::SigningKey,
@@ -191,6 +205,18 @@ impl SigningKey {
         Ok(Self { secret, verifier_key: VerifierKey { name: name.to_owned(), id, public_key } })
     }
 
+    /// The key as Go's note package spells one: `PRIVATE+KEY+name+id+base64(0x01 ‖ seed)`. Reading
+    /// it back with [`str::parse`] gives this key.
+    ///
+    /// The text is the secret; its memory is cleared when it is dropped.
+    pub fn to_text(&self) -> Zeroizing<String> {
+        let mut key = Zeroizing::new([ALGORITHM_ED25519; PRIVATE_KEY_BYTES]);
+        key[1..].copy_from_slice(self.secret.as_bytes());
+        let key = Zeroizing::new(BASE64_STANDARD.encode(&key[..]));
+        let VerifierKey { name, id, .. } = &self.verifier_key;
+        Zeroizing::new(format!("{PRIVATE_PREFIX}{name}+{id}+{}", key.as_str()))
+    }
+
     /// The public half.
     pub const fn verifier_key(&self) -> &VerifierKey {
         &self.verifier_key
@@ -202,6 +228,31 @@ impl SigningKey {
             key_id: self.verifier_key.id,
             bytes: self.secret.sign(text.as_bytes()).to_bytes().to_vec(),
         }
+    }
+}
+
+impl FromStr for SigningKey {
+    type Err = KeyError;
+
+    /// Reads the one spelling that [`SigningKey::to_text`] writes. No error repeats any of it but
+    /// its name's key id; the caller clears the text.
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        let rest = text.strip_prefix(PRIVATE_PREFIX).ok_or(KeyError::PrivateFormat)?;
+        let (name, rest) = rest.split_once('+').ok_or(KeyError::PrivateFormat)?;
+        let (id, key) = rest.split_once('+').ok_or(KeyError::PrivateFormat)?;
+        require_key_name(name)?;
+        let id = KeyId::parse(id).ok_or(KeyError::PrivateFormat)?;
+
+        let bytes =
+            Zeroizing::new(BASE64_STANDARD.decode(key).map_err(|_| KeyError::PrivateFormat)?);
+        let (&algorithm, seed) = bytes.split_first().ok_or(KeyError::PrivateFormat)?;
+        if algorithm != ALGORITHM_ED25519 {
+            return Err(KeyError::Algorithm);
+        }
+        let seed = seed.try_into().map_err(|_| KeyError::PrivateFormat)?;
+        let key = Self::from_seed(name, seed)?;
+        let expected = key.verifier_key.id;
+        if id == expected { Ok(key) } else { Err(KeyError::Id { expected }) }
     }
 }
 
@@ -237,6 +288,12 @@ pub enum NoteError {
     /// A line after the last blank line is not `— name base64(key id ‖ signature)`.
     #[error("line {line} of the signatures is malformed")]
     SignatureLine {
+        /// Counted from 1, after the blank line.
+        line: usize,
+    },
+    /// A signature line stands there twice; nobody signs so, and a note has one spelling.
+    #[error("line {line} of the signatures repeats one before it")]
+    RepeatedSignature {
         /// Counted from 1, after the blank line.
         line: usize,
     },
@@ -316,7 +373,7 @@ impl Note {
     ///
     /// Refuses a text that no note can have: with a control character other than newline,
     /// without a newline at its end, or such that the note breaks a bound. Refuses an empty or
-    /// too long list of keys.
+    /// too long list of keys, and one with the same key twice.
     pub fn sign(text: &str, keys: &[&SigningKey]) -> Result<Self, NoteError> {
         if keys.is_empty() {
             return Err(NoteError::NoSignatures);
@@ -325,7 +382,10 @@ impl Note {
             return Err(NoteError::TooManySignatures);
         }
         require_text(text)?;
-        let signatures = keys.iter().map(|key| key.sign(text)).collect();
+        let mut signatures = Vec::new();
+        for (at, key) in keys.iter().enumerate() {
+            add_signature(&mut signatures, key.sign(text), at + 1)?;
+        }
         let note = Self { text: text.to_owned(), signatures };
         if note.to_string().len() > MAX_NOTE_BYTES {
             return Err(NoteError::TooLarge);
@@ -345,12 +405,14 @@ impl Note {
         let (text, lines) = (&note[..=blank], &note[blank + 2..]);
 
         let mut signatures = Vec::new();
-        for (at, line) in lines.split_terminator('\n').enumerate() {
+        for (at, text_line) in lines.split_terminator('\n').enumerate() {
             if at == MAX_SIGNATURES {
                 return Err(NoteError::TooManySignatures);
             }
-            let signature = NoteSignature::parse(line);
-            signatures.push(signature.ok_or(NoteError::SignatureLine { line: at + 1 })?);
+            let line = at + 1;
+            let signature =
+                NoteSignature::parse(text_line).ok_or(NoteError::SignatureLine { line })?;
+            add_signature(&mut signatures, signature, line)?;
         }
         if signatures.is_empty() {
             return Err(NoteError::NoSignatures);
@@ -401,6 +463,18 @@ impl fmt::Display for Note {
         writeln!(f, "{}", self.text)?;
         self.signatures.iter().try_for_each(|signature| writeln!(f, "{signature}"))
     }
+}
+
+fn add_signature(
+    signatures: &mut Vec<NoteSignature>,
+    signature: NoteSignature,
+    line: usize,
+) -> Result<(), NoteError> {
+    if signatures.contains(&signature) {
+        return Err(NoteError::RepeatedSignature { line });
+    }
+    signatures.push(signature);
+    Ok(())
 }
 
 /// What holds for a note's text and for a whole note alike.

@@ -64,6 +64,31 @@ pub(crate) fn write_timestamp(micros: i64, out: &mut Vec<u8>) {
     out.extend_from_slice(&spelt);
 }
 
+/// Reads what [`write_timestamp`] writes, in microseconds since 1970; `None` for any other
+/// spelling, and for a day or time that there is not.
+pub(crate) fn parse_timestamp(text: &str) -> Option<i64> {
+    if text.len() != "0000-00-00T00:00:00.000000Z".len() {
+        return None;
+    }
+    let number = |from: usize, to: usize| text.get(from..to)?.parse::<i64>().ok();
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    // Years that begin in March, so that a leap day ends one; day 0 is 0000-03-01.
+    let (march_year, march_month) =
+        if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let day_of_year = (153 * march_month + 2) / 5 + day - 1;
+    let days = march_year * 365 + march_year.div_euclid(4) - march_year.div_euclid(100)
+        + march_year.div_euclid(400)
+        + day_of_year;
+    let seconds = (number(11, 13)? * 60 + number(14, 16)?) * 60 + number(17, 19)?;
+    let micros = (days - 719_468) * MICROS_PER_DAY + seconds * 1_000_000 + number(20, 26)?;
+    if !(0..END_OF_TIME_MICROS).contains(&micros) {
+        return None;
+    }
+    let mut written = Vec::new();
+    write_timestamp(micros, &mut written);
+    (written == text.as_bytes()).then_some(micros)
+}
+
 fn write_padded(number: i64, digits: &mut [u8]) {
     let mut rest = u32::try_from(number).expect("a part of a date or time");
     for digit in digits.iter_mut().rev() {
@@ -92,4 +117,44 @@ fn host_v6(address: Ipv6Addr) -> String {
         return format!("::{a}.{b}.{c}.{d}");
     }
     address.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_reads_back() {
+        let mut step = 1;
+        let mut micros = 0;
+        while micros < END_OF_TIME_MICROS {
+            let mut written = Vec::new();
+            write_timestamp(micros, &mut written);
+            let text = String::from_utf8(written).unwrap();
+            assert_eq!(parse_timestamp(&text), Some(micros), "{text}");
+            step = step % 1_000_003 * 48_271 % 1_000_003;
+            micros += step * 123_457_891;
+        }
+        for text in [
+            "",
+            "2026-02-29T00:00:00.000000Z",
+            "2026-00-01T00:00:00.000000Z",
+            "2026-13-01T00:00:00.000000Z",
+            "2026-04-31T00:00:00.000000Z",
+            "2026-01-01T24:00:00.000000Z",
+            "2026-01-01T00:60:00.000000Z",
+            "2026-01-01T00:00:60.000000Z",
+            "2026-01-01T00:00:00.00000Z",
+            "2026-01-01T00:00:00.000000z",
+            "2026-01-01 00:00:00.000000Z",
+            "1969-12-31T23:59:59.999999Z",
+            "+026-01-01T00:00:00.000000Z",
+            "2026-01-01T00:00:00.-00001Z",
+            "2026-1\u{e9}1T00:00:00.000000Z",
+        ] {
+            assert_eq!(parse_timestamp(text), None, "{text}");
+        }
+        let last = "9999-12-31T23:59:59.999999Z";
+        assert_eq!(parse_timestamp(last), Some(END_OF_TIME_MICROS - 1));
+    }
 }
