@@ -84,6 +84,11 @@ impl Bench {
         &self.folder
     }
 
+    /// The folder that keeps the checkpoints of the ledger of this name.
+    pub(crate) fn anchor(&self, ledger: &str) -> PathBuf {
+        self.folder.join("checkpoints").join(ledger)
+    }
+
     /// The ledger that is kept, with at least as many rows as are asked for.
     pub(crate) async fn seeded(&self) -> Result<Ledger, Error> {
         let ledger = self.make(DATABASE).await?;
@@ -95,6 +100,11 @@ impl Bench {
     pub(crate) async fn fresh(&self) -> Result<Ledger, Error> {
         const NAME: &str = "ledger_bench_writes";
         self.execute(&format!("DROP DATABASE IF EXISTS {NAME} WITH (FORCE)")).await?;
+        // What is kept of the one before would lock this one.
+        match std::fs::remove_dir_all(self.anchor(NAME)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
         let ledger = self.make(NAME).await?;
         if let Some(attempt) = &self.common.attempt {
             let sql = std::fs::read_to_string(attempt)?;

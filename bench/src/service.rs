@@ -68,12 +68,11 @@ pub(crate) fn command(bench: &Bench, ledger: &Ledger) -> Result<Command, Error> 
 
 /// The same, with the key that signs the ledger's checkpoints, and a folder that keeps them.
 pub(crate) fn signing_command(bench: &Bench, ledger: &Ledger) -> Result<Command, Error> {
-    let folder = bench.folder();
-    let file = folder.join("signing.key");
+    let file = bench.folder().join("signing.key");
     if !file.exists() {
         std::fs::write(&file, new_key(ORIGIN)?.expose_secret())?;
     }
-    let anchor = format!("file:{}", folder.join("checkpoints").join(ledger.name()).display());
+    let anchor = format!("file:{}", bench.anchor(ledger.name()).display());
     let mut command = command(bench, ledger)?;
     command.env("LEDGER_SIGNING_KEY_FILE", file).env("LEDGER_ANCHORS", anchor);
     Ok(command)
