@@ -131,7 +131,7 @@ pub(super) async fn tile(
         TileKind::Entries => bundle(leaves(&mut connection, tile).await?),
         TileKind::Hashes(_) => {
             let wanted = BTreeSet::from([whole.unwrap_or(tile)]);
-            let found = latest.tree().tiles(&mut connection, &wanted).await?;
+            let found = latest.stored.tree().tiles(&mut connection, &wanted).await?;
             let hashes = found.into_values().next().unwrap_or_default();
             let hashes = hashes.get(..tile.width.into()).ok_or_else(|| {
                 not_proved(&service, ProveError::Contradiction(format!("tile {tile} is not there")))

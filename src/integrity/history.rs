@@ -34,11 +34,6 @@ impl Basis {
     pub fn size(&self) -> TreeSize {
         self.last.as_ref().map_or(TreeSize(0), |last| last.head.size)
     }
-
-    /// The tree of the last checkpoint, as it is stored.
-    pub fn tree(&self) -> StoredTree {
-        StoredTree { incarnation: self.incarnation.id, size: self.size() }
-    }
 }
 
 /// Who says that the log had a root.
@@ -272,7 +267,7 @@ pub async fn compare_with_stored(
         if smaller.size > last.head.size || told.contains(&anchor.as_str()) {
             continue;
         }
-        if let Err(why) = is_begin_of(connection, smaller, basis.tree(), last.head).await? {
+        if let Err(why) = is_begin_of(connection, smaller, last.tree(), last.head).await? {
             let detail = format!(
                 "{anchor} holds a checkpoint of {} leaves with the root {}, with which checkpoint {} does \
                  not begin: {why}",

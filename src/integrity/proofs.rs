@@ -14,7 +14,7 @@ use crate::store::checkpoints::{
     Incarnation, StoredCheckpoint, current_incarnation, last_checkpoint, recorded_vkeys,
 };
 use crate::store::pool::Pool;
-use crate::store::tiles::{StoredTree, leaf_of_row};
+use crate::store::tiles::leaf_of_row;
 
 /// Why nothing is proved.
 #[derive(Debug, thiserror::Error)]
@@ -65,11 +65,6 @@ impl Latest {
         keys.open_last(&stored, &incarnation.origin)
             .map_err(|why| ProveError::Contradiction(format!("checkpoint {}: {why}", stored.id)))?;
         Ok(Self { incarnation, stored, keys })
-    }
-
-    /// Its tree.
-    pub fn tree(&self) -> StoredTree {
-        StoredTree { incarnation: self.incarnation.id, size: self.stored.head.size }
     }
 }
 
@@ -125,7 +120,7 @@ pub async fn prove_leaf(
     let Ok(plan) = inclusion_proof(leaf_index, head.size) else {
         return Err(ProveError::NotCovered(head.size));
     };
-    let hashes = latest.tree().prove(connection, &plan).await.map_err(contradiction)?;
+    let hashes = latest.stored.tree().prove(connection, &plan).await.map_err(contradiction)?;
     verify_inclusion(row_hash, leaf_index, &hashes, head)
         .map_err(|error| ProveError::Contradiction(error.to_string()))?;
     Ok(Inclusion { leaf_index, row_hash, head, hashes, note: latest.stored.note.clone() })
@@ -158,7 +153,7 @@ pub async fn prove_consistency(
         return Err(ProveError::NotCovered(head.size));
     }
     let plan = consistency_proof(from, to).map_err(ProveError::Sizes)?;
-    let tree = latest.tree();
+    let tree = latest.stored.tree();
     let from = tree.at(from).restore(&mut connection).await.map_err(contradiction)?.head();
     let to = tree.at(to).restore(&mut connection).await.map_err(contradiction)?.head();
     let hashes = tree.at(to.size).prove(&mut connection, &plan).await.map_err(contradiction)?;

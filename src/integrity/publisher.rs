@@ -21,7 +21,7 @@ use crate::store::checkpoints::{
     StoredCheckpoint, checkpoints_after, current_incarnation, insert_receipt, last_checkpoint,
     last_confirmed,
 };
-use crate::store::tiles::StoredTree;
+use crate::store::pool::Pool;
 use crate::store::{Database, StoreError};
 
 /// How often is looked for checkpoints that an anchor has not.
@@ -59,8 +59,9 @@ pub async fn publish_all(
     anchors: &[Anchor],
     clock: Clock,
 ) -> Result<(), PublishError> {
+    let reads = Pool::of(database, 1);
     for anchor in anchors {
-        while publish_next(database, anchor, clock).await? {}
+        while publish_next(database, &reads, anchor, clock).await? {}
     }
     Ok(())
 }
@@ -76,9 +77,11 @@ pub async fn publish(
 ) {
     let anchor = &anchors[at];
     let name = anchor.name().to_owned();
+    // Which is kept: it looks every second, and there is seldom anything to give.
+    let reads = Pool::of(&database, 1);
     let mut pause = PAUSE;
     loop {
-        match publish_next(&database, anchor, clock).await {
+        match publish_next(&database, &reads, anchor, clock).await {
             // There may be more.
             Ok(true) => {
                 pause = PAUSE;
@@ -107,12 +110,13 @@ pub async fn publish(
 /// Gives the anchor what it has not confirmed, at most so much at once. Answers whether there may be more.
 async fn publish_next(
     database: &Database,
+    reads: &Pool,
     anchor: &Anchor,
     clock: Clock,
 ) -> Result<bool, PublishError> {
-    let mut connection = database.connect().await?;
-    let Some(incarnation) = current_incarnation(&mut connection).await? else { return Ok(false) };
-    let confirmed = last_confirmed(&mut connection, anchor.name(), incarnation.id).await?;
+    let mut connection = reads.acquire().await?;
+    let Some(incarnation) = current_incarnation(&mut *connection).await? else { return Ok(false) };
+    let confirmed = last_confirmed(&mut *connection, anchor.name(), incarnation.id).await?;
     let after = confirmed.as_ref().map_or(0, |confirmed| confirmed.checkpoint_id);
     let age = confirmed.as_ref().map(|confirmed| clock.now() - confirmed.confirmed_at);
     if let Some(age) = age {
@@ -120,12 +124,13 @@ async fn publish_next(
         gauge!("ledger_anchor_age_seconds", "anchor" => anchor.name().to_owned()).set(seconds);
     }
     let pending = if anchor.keeps_each() {
-        checkpoints_after(&mut connection, incarnation.id, after, AT_ONCE).await?
+        checkpoints_after(&mut *connection, incarnation.id, after, AT_ONCE).await?
     } else {
-        let newest = last_checkpoint(&mut connection, incarnation.id).await?;
+        let newest = last_checkpoint(&mut *connection, incarnation.id).await?;
         let is_due = age.is_none_or(|age| age >= BETWEEN_SIGNATURES);
         newest.into_iter().filter(|newest| newest.id > after && is_due).collect()
     };
+    drop(connection);
     // One that has never confirmed any is as old as what waits for it.
     if let (None, Some(first)) = (age, pending.first()) {
         let seconds = (clock.now() - first.signed_at).as_seconds_f64().max(0.0);
@@ -177,9 +182,8 @@ async fn is_of_this_log(
     let mut connection = database.connect().await?;
     let last = last_checkpoint(&mut connection, stored.incarnation).await?;
     let (Some(checkpoint), Some(last)) = (checkpoint, last) else { return Ok(false) };
-    let tree = StoredTree { incarnation: last.incarnation, size: last.head.size };
     Ok(checkpoint.size >= stored.head.size
-        && is_begin_of(&mut connection, checkpoint.head(), tree, last.head).await?.is_ok())
+        && is_begin_of(&mut connection, checkpoint.head(), last.tree(), last.head).await?.is_ok())
 }
 
 async fn give(
@@ -195,11 +199,10 @@ async fn give(
         Checkpoint::parse(note.text()).map_err(|error| unreadable(error.to_string()))?;
     let signed = Signed { note: &stored.note, checkpoint: &checkpoint };
     let proof = |from: TreeSize| async move {
-        let tree = StoredTree { incarnation: stored.incarnation, size: stored.head.size };
         let plan = consistency_proof(from, stored.head.size)?;
         let mut connection = database.connect().await?;
         let proof: Result<Vec<TreeHash>, ProofFailure> =
-            tree.prove(&mut connection, &plan).await.map_err(Into::into);
+            stored.tree().prove(&mut connection, &plan).await.map_err(Into::into);
         proof
     };
     Ok(anchor.publish(&signed, proof, clock.now()).await?)

@@ -359,7 +359,7 @@ impl<'a> Check<'a> {
             }
             return Ok(None);
         }
-        let Some(start) = self.start_of(basis.tree()).await? else { return Ok(None) };
+        let Some(start) = self.start_of(last.tree()).await? else { return Ok(None) };
         if start.tree.head() != last.head {
             self.found.push(other_tree(last.head, start.tree.head()));
             return Ok(None);
@@ -432,11 +432,12 @@ impl<'a> Check<'a> {
         }
         let mut connection = self.snapshot.reader().await?;
         let (from, before) = slice(last_slice(&mut connection).await?, last.head.size);
-        let tree = basis.tree().at(from);
-        let Some(start) = self.start_of(tree).await? else { return Ok(Looked::nothing()) };
+        let Some(start) = self.start_of(last.tree().at(from)).await? else {
+            return Ok(Looked::nothing());
+        };
         let part = Part { start, before: Some(before), ..Part::whole(IN_LEDGER.to_vec()) };
         let looked = self.look_at(part, History::none()).await?;
-        let begins = is_begin_of(&mut connection, looked.head, basis.tree(), last.head).await?;
+        let begins = is_begin_of(&mut connection, looked.head, last.tree(), last.head).await?;
         if let Err(why) = begins {
             let detail = format!(
                 "leaves {from} to {} are not those of checkpoint {}: {why}",

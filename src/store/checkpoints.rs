@@ -11,7 +11,7 @@ use sqlx::{Connection, PgConnection, PgExecutor, Row};
 
 use super::feed::count_leaves;
 use super::pool::Pool;
-use super::tiles::insert_tiles;
+use super::tiles::{StoredTree, insert_tiles};
 use super::{Database, InStatement, StoreError};
 use crate::integrity::tree::FullTile;
 
@@ -41,6 +41,13 @@ pub struct Incarnation {
     pub previous_checkpoint: Option<String>,
     /// When it began.
     pub started_at: DateTime<Utc>,
+}
+
+impl StoredCheckpoint {
+    /// The tree that it is of, as it is stored.
+    pub fn tree(&self) -> StoredTree {
+        StoredTree { incarnation: self.incarnation, size: self.head.size }
+    }
 }
 
 const COLUMNS: &str = "c.id, c.incarnation, c.tree_size, c.root_hash, c.note, c.signed_at";
