@@ -7,6 +7,11 @@ as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
 }
 
+apt_install() {
+    as_root apt-get update -qq &&
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@" >/dev/null
+}
+
 # The folder of PostgreSQL's server binaries, newest version last.
 find_postgres() {
     if [ -n "${LEDGER_PG_BINDIR:-}" ]; then
@@ -28,8 +33,7 @@ need_postgres() {
     [ -n "$(find_postgres)" ] && return
     if command -v apt-get >/dev/null; then
         say "installing PostgreSQL"
-        as_root apt-get update -qq
-        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql >/dev/null
+        apt_install postgresql
     elif command -v dnf >/dev/null; then
         as_root dnf install -y -q postgresql-server
     elif command -v brew >/dev/null; then
@@ -46,8 +50,7 @@ need_openssl() {
     command -v openssl >/dev/null && return
     if command -v apt-get >/dev/null; then
         say "installing openssl"
-        as_root apt-get update -qq
-        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq openssl >/dev/null
+        apt_install openssl
     else
         say "openssl is missing: install it"
         exit 1
@@ -58,11 +61,56 @@ need_pip() {
     python3 -m pip --version >/dev/null 2>&1 && return
     if command -v apt-get >/dev/null; then
         say "installing pip"
-        as_root apt-get update -qq
-        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-pip >/dev/null
+        apt_install python3-pip
     fi
     if ! python3 -m pip --version >/dev/null 2>&1; then
         say "Python 3 with pip is missing: install it"
+        exit 1
+    fi
+}
+
+# Tests of the dashboard, and the packages that they use.
+need_node() {
+    has_node && return
+    if command -v apt-get >/dev/null; then
+        say "installing Node.js and npm"
+        apt_install nodejs npm || true
+    elif command -v dnf >/dev/null; then
+        as_root dnf install -y -q nodejs npm || true
+    fi
+    if ! has_node; then
+        say "Node.js 18 or newer with npm is missing: install it"
+        exit 1
+    fi
+}
+
+has_node() {
+    command -v npm >/dev/null &&
+        node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' 2>/dev/null
+}
+
+# The browser that the dashboard is tested in. What only looks like one (a package's hint that
+# there is another way to install it) cannot say its version.
+find_chromium() {
+    local name
+    for name in ${CHROMIUM:+"$CHROMIUM"} chromium chromium-browser google-chrome; do
+        "$name" --version >/dev/null 2>&1 && command -v "$name" && return
+        # One that was named is the one that is meant.
+        [ -n "${CHROMIUM:-}" ] && return
+    done
+    return 0
+}
+
+need_chromium() {
+    [ -n "$(find_chromium)" ] && return
+    if [ -z "${CHROMIUM:-}" ] && command -v apt-get >/dev/null; then
+        say "installing Chromium"
+        apt_install chromium || true
+    elif [ -z "${CHROMIUM:-}" ] && command -v dnf >/dev/null; then
+        as_root dnf install -y -q chromium || true
+    fi
+    if [ -z "$(find_chromium)" ]; then
+        say "Chromium or Chrome is missing: install it, or set CHROMIUM to the program"
         exit 1
     fi
 }
@@ -76,8 +124,7 @@ need_rust() {
     if ! command -v cc >/dev/null; then
         if command -v apt-get >/dev/null; then
             say "installing a C compiler"
-            as_root apt-get update -qq
-            as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq gcc libc6-dev >/dev/null
+            apt_install gcc libc6-dev
         else
             say "a C compiler (cc) is missing"
             exit 1

@@ -2,10 +2,13 @@
 
 mod auth;
 mod bodies;
+mod chains;
+mod check;
 mod deadline;
 mod export;
 mod health;
 mod integrity;
+mod key;
 mod limits;
 mod lockdown;
 mod log;
@@ -18,8 +21,10 @@ mod records;
 mod rows;
 mod stats;
 mod stream;
+mod streamed;
 mod telemetry;
 mod trades;
+mod ui;
 mod webhook;
 
 use std::collections::HashMap;
@@ -180,6 +185,7 @@ pub fn router(service: &Service, with_metrics: bool) -> Router {
     let max_body_bytes = service.max_body_bytes;
     let (mut routes, api) = api_routes().with_state(service.clone()).split_for_parts();
     routes = routes.route("/openapi.json", get(move || async { axum::Json(api) }));
+    routes = routes.merge(ui::routes());
     if with_metrics {
         routes = routes.merge(metrics_router(service));
     }
@@ -243,7 +249,9 @@ fn api_routes() -> OpenApiRouter<Service> {
         .routes(routes!(log::checkpoint))
         .routes(routes!(log::vkeys))
         .routes(routes!(log::tile))
-        .routes(routes!(integrity::checks, integrity::check))
+        .routes(routes!(integrity::checks, check::check))
+        .routes(routes!(chains::describe))
+        .routes(routes!(key::who_asks))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
 }

@@ -10,6 +10,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretBox, SecretString};
 use sha2::{Digest, Sha256};
 
@@ -135,6 +136,8 @@ pub struct Caller {
     pub name: Arc<str>,
     /// What the key may be used for.
     pub scopes: Scopes,
+    /// When the key was made.
+    pub created_at: DateTime<Utc>,
 }
 
 #[cfg(test)]

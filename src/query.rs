@@ -8,7 +8,8 @@ use crate::decimal;
 use crate::rows::parse_time;
 
 /// How a column's value relates to the one that is given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Comparison {
     /// It is the same.
     Equal,
@@ -48,7 +49,8 @@ pub struct Parameter {
     /// As it stands in a URL.
     pub name: &'static str,
     column: &'static str,
-    comparison: Comparison,
+    /// How a row's value relates to the parameter's.
+    pub comparison: Comparison,
 }
 
 const fn equal(column: &'static str) -> Parameter {
@@ -105,7 +107,7 @@ static ROW_HASH: Column =
 
 impl Parameter {
     /// The column of this chain that it is about.
-    fn column_of(&self, chain: &'static Chain) -> Option<&'static Column> {
+    pub fn column_of(&self, chain: &'static Chain) -> Option<&'static Column> {
         if self.column == ROW_HASH.name {
             return Some(&ROW_HASH);
         }
@@ -123,14 +125,25 @@ pub enum GroupBy {
 }
 
 impl GroupBy {
+    const UNITS: [&str; 2] = ["hour", "day"];
+
     /// What this name stands for on the chain.
     pub fn of(chain: &'static Chain, name: &str) -> Option<Self> {
-        if let Some(unit) = ["hour", "day"].into_iter().find(|unit| *unit == name) {
+        if let Some(unit) = Self::UNITS.into_iter().find(|unit| *unit == name) {
             return Some(Self::Time(unit));
         }
-        let is_equal = |parameter: &&Parameter| parameter.comparison == Comparison::Equal;
-        let parameter = Filter::parameters_of(chain).filter(is_equal).find(|p| p.name == name)?;
+        let parameter = Self::columns_of(chain).find(|parameter| parameter.name == name)?;
         parameter.column_of(chain).map(Self::Column)
+    }
+
+    /// Every name that stands for something on the chain.
+    pub fn names_of(chain: &'static Chain) -> impl Iterator<Item = &'static str> {
+        Self::UNITS.into_iter().chain(Self::columns_of(chain).map(|parameter| parameter.name))
+    }
+
+    fn columns_of(chain: &'static Chain) -> impl Iterator<Item = &'static Parameter> {
+        let is_equal = |parameter: &&Parameter| parameter.comparison == Comparison::Equal;
+        Filter::parameters_of(chain).filter(is_equal)
     }
 }
 

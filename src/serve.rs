@@ -318,6 +318,7 @@ fn welcome(
     });
     format!(
         "audit-ledger {version} serves http://{address}  (API: http://{address}/docs)\n\n\
+         Dashboard:  http://{address}/\n\n\
          {first_signal}{first_question}{vkeys}Check every row of the ledger:  audit-ledger verify\n\
          Ctrl-C stops the service.",
         version = env!("CARGO_PKG_VERSION"),

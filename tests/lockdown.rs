@@ -3,6 +3,8 @@
 
 mod common;
 
+#[path = "lockdown/progress.rs"]
+mod progress;
 #[path = "lockdown/quarantine.rs"]
 mod quarantine;
 #[path = "http/server.rs"]

@@ -3,6 +3,8 @@
 
 mod common;
 
+#[path = "query/chains.rs"]
+mod chains;
 #[path = "query/filters.rs"]
 mod filters;
 #[path = "query/hostile.rs"]

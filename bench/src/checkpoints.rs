@@ -81,15 +81,15 @@ async fn proofs(bench: &Bench, ledger: &Ledger, args: &Args) -> Result<Figure, E
     Ok(figure.with_goal(PROOF_GOAL).with_details(details))
 }
 
-/// Requests with so many batches of records that no other run has.
-fn requests(running: &Running, batches: usize) -> Arc<Vec<Vec<u8>>> {
+/// So many requests, each with so many records that no other run has.
+pub(crate) fn requests(running: &Running, batches: usize, records: usize) -> Arc<Vec<Vec<u8>>> {
     let clock = Clock::system();
     let mut producers =
         Producers::new(clock.now().timestamp_micros().unsigned_abs() >> 8, Vec::new());
     let request = |_| {
-        let mut body = String::with_capacity(BATCH * 512);
+        let mut body = String::with_capacity(records * 512);
         producers.begin_batch();
-        for _ in 0..BATCH {
+        for _ in 0..records {
             let record = producers.record(clock.now().timestamp_micros());
             body.push_str(&record.to_json(&producers.tickers));
             body.push('\n');
@@ -104,7 +104,7 @@ async fn incremental(bench: &Bench, ledger: &Ledger) -> Result<Figure, Error> {
     let mut runs = Vec::new();
     for _ in 0..bench.common.pairs {
         let running = Running::start(bench, ledger).await?;
-        send_all(&running, &requests(&running, NEW_BATCHES), SENDERS).await?;
+        send_all(&running, &requests(&running, NEW_BATCHES, BATCH), SENDERS).await?;
         running.stop().await?;
         let mut command = signing_command(bench, ledger)?;
         let started = Instant::now();
@@ -139,7 +139,7 @@ async fn cost(bench: &Bench, args: &Args) -> Result<Figure, Error> {
             } else {
                 Running::start(bench, &ledger).await?
             };
-            let requests = requests(&running, args.run_batches);
+            let requests = requests(&running, args.run_batches, BATCH);
             if signs {
                 wait_until_covered(&ledger).await?;
             }

@@ -6,6 +6,7 @@ mod bench;
 mod checkpoints;
 mod client;
 mod copy;
+mod dashboard;
 mod drain;
 mod export;
 mod ingest;
@@ -41,7 +42,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Everything below, in this order.
+    /// Everything below but `dashboard`, in this order.
     All(AllArgs),
     /// Make a ledger of a year with `--rows` rows in `--data-dir`, and check it.
     Seed,
@@ -63,6 +64,8 @@ enum What {
     Replay,
     /// Proofs and incremental checks of the seeded ledger, and what checkpoints cost the sink.
     Checkpoints(checkpoints::Args),
+    /// The dashboard on the seeded ledger, in a real browser; adds rows to that ledger.
+    Dashboard(dashboard::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -114,6 +117,7 @@ async fn measure(bench: &Bench, what: &What) -> Result<Vec<Figure>, Error> {
         What::Export => export::run(bench).await,
         What::Replay => replay::run(bench).await,
         What::Checkpoints(args) => checkpoints::run(bench, args).await,
+        What::Dashboard(args) => dashboard::run(bench, args).await,
         What::All(args) => {
             let mut figures = seed::run(bench).await?;
             figures.extend(query::run(bench, &args.query).await?);

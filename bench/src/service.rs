@@ -37,6 +37,11 @@ pub(crate) struct Requests {
 }
 
 impl Requests {
+    /// The API key.
+    pub(crate) fn key(&self) -> &str {
+        self.authorization.rsplit(' ').next().unwrap_or_default()
+    }
+
     pub(crate) fn get(&self, path: &str) -> Vec<u8> {
         format!("GET {path} HTTP/1.1\r\nHost: bench\r\n{}\r\n\r\n", self.authorization).into_bytes()
     }

@@ -1,8 +1,9 @@
 //! Who asks: API keys in front of every route under `/v1`.
 //!
-//! A handler takes [`Authorized`] as its first argument, with the scope that it needs as a type. A
-//! test walks every route that the API's description names and proves that the scope it
-//! states is the one that is asked for, before anything else of the request is looked at.
+//! A handler takes [`Authorized`] as its first argument, with the scope that it needs as a type, or
+//! [`KeyHolder`] where it is for everybody with a key. A test walks every route that the API's
+//! description names and proves that the scope it states is the one that is asked for, before
+//! anything else of the request is looked at.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -26,6 +27,10 @@ pub(super) struct Authorized<S> {
     scope: PhantomData<S>,
 }
 
+/// The holder of a key in force, whatever its scopes.
+#[derive(Debug)]
+pub(super) struct KeyHolder(pub(super) Caller);
+
 /// Whether a request's key and scope were found to be right, for layers that stand around its
 /// handler and put a clone among the request's extensions.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +40,12 @@ impl Admitted {
     pub(super) fn is_so(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
+
+    fn tell(parts: &Parts) {
+        if let Some(admitted) = parts.extensions.get::<Self>() {
+            admitted.0.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 impl<S: Required> FromRequestParts<Service> for Authorized<S> {
@@ -42,10 +53,18 @@ impl<S: Required> FromRequestParts<Service> for Authorized<S> {
 
     async fn from_request_parts(parts: &mut Parts, service: &Service) -> Result<Self, Problem> {
         let caller = authorize(service, bearer(&parts.headers), S::SCOPE).await?;
-        if let Some(admitted) = parts.extensions.get::<Admitted>() {
-            admitted.0.store(true, Ordering::Relaxed);
-        }
+        Admitted::tell(parts);
         Ok(Self { caller, scope: PhantomData })
+    }
+}
+
+impl FromRequestParts<Service> for KeyHolder {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, service: &Service) -> Result<Self, Problem> {
+        let caller = identify(service, bearer(&parts.headers)).await?;
+        Admitted::tell(parts);
+        Ok(Self(caller))
     }
 }
 
@@ -70,6 +89,16 @@ pub(super) async fn authorize(
     key: Option<&str>,
     scope: Scope,
 ) -> Result<Caller, Problem> {
+    let caller = identify(service, key).await?;
+    if !caller.scopes.contains(scope) {
+        let detail = format!("this needs the scope {scope}; the key has {}", caller.scopes);
+        return Err(Problem::new(Code::ScopeMissing, detail));
+    }
+    Ok(caller)
+}
+
+/// The holder of this key, if that is in force, and has not asked too often.
+async fn identify(service: &Service, key: Option<&str>) -> Result<Caller, Problem> {
     let Some(key) = key else {
         let detail = "no API key: send `Authorization: Bearer lk_…`";
         return Err(Problem::new(Code::KeyMissing, detail));
@@ -84,9 +113,5 @@ pub(super) async fn authorize(
     })?;
     // Only now: a stranger does not use up what a key's holder may ask.
     service.limits.check_key(caller.key_id)?;
-    if !caller.scopes.contains(scope) {
-        let detail = format!("this needs the scope {scope}; the key has {}", caller.scopes);
-        return Err(Problem::new(Code::ScopeMissing, detail));
-    }
     Ok(caller)
 }

@@ -20,7 +20,7 @@ use super::page::{FilterParameters, NoParameters, Parameters};
 use super::problem::{Code, Problem, RefusedParameter, RefusedUnderV1};
 use super::proofs::not_proved;
 use super::rows::{chain_of, no_such_row};
-use super::stream::{Places, body_of};
+use super::streamed::{Places, body_of};
 use super::telemetry::ClientAddress;
 use super::webhook::not_recorded;
 use crate::clock::random_bytes;

@@ -1,26 +1,19 @@
-//! Checks of the ledger: as they were recorded, and a new one.
-
-use std::str::FromStr;
+//! The state of the ledger, and its checks as they were recorded.
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use serde::Serialize;
-use uuid::Uuid;
 
 use super::Service;
 use super::auth::Authorized;
 use super::page::{Page, PageParameters, Parameters};
-use super::problem::{Code, Problem, RefusedParameter, RefusedUnderV1};
+use super::problem::{Problem, RefusedParameter, RefusedUnderV1};
 use super::proofs::not_proved;
 use crate::chains::rfc3339;
 use crate::integrity::proofs::{Latest, ProveError};
-use crate::integrity::run::run_check;
-use crate::integrity::verify::Scope;
-use crate::integrity::watch::Quiet;
 use crate::keys::scope;
 use crate::store::checkpoints::last_confirmed;
-use crate::store::checks::{FULL, INCREMENTAL, ROLLING, StoredCheck, last_checks};
+use crate::store::checks::{StoredCheck, last_checks};
 use crate::store::feed::log_size;
 use crate::store::lockdown::current_lockdown;
 use crate::store::past_checks::past_checks;
@@ -153,75 +146,4 @@ async fn signed(service: &Service) -> Result<(Option<CheckpointState>, Vec<Ancho
         origin: incarnation.origin,
     };
     Ok((Some(checkpoint), anchors))
-}
-
-/// A check that was run.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct CheckAnswer {
-    /// `verified`, `tampered`, `rolled_back`, `guard_drift` or `unfinished`.
-    verdict: &'static str,
-    /// Names the run in the list of checks.
-    run_id: Uuid,
-    /// Rows that were read.
-    rows: i64,
-    /// How long it took.
-    duration_ms: u64,
-    /// Since when the ledger is locked down, where something does not add up.
-    #[schema(required)]
-    locked_since: Option<String>,
-    /// What could not be done, for people.
-    notes: Vec<String>,
-}
-
-/// Which check is run.
-#[derive(Clone, Copy, Debug)]
-struct Kind(Scope);
-
-impl FromStr for Kind {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            FULL => Ok(Self(Scope::Ledger)),
-            INCREMENTAL => Ok(Self(Scope::Incremental)),
-            ROLLING => Ok(Self(Scope::Rolling)),
-            _ => Err("is none of full, incremental, rolling"),
-        }
-    }
-}
-
-/// Checks the ledger now, and answers once that is done: where that is all of it, it takes as long as
-/// reading every row does. Something that does not add up locks the ledger down.
-#[utoipa::path(post, path = "/v1/integrity/checks", tag = "integrity",
-    params(("kind" = Option<String>, Query, description = "`full`, which it is if not given; `incremental` \
-        from the last checkpoint on; `rolling` for the next slice of what that covers.")),
-    responses(
-        (status = 201, description = "Checked; what was found is in the list of checks.", body = CheckAnswer),
-        RefusedParameter, RefusedUnderV1),
-    security(("api_key" = ["verify"])))]
-pub(super) async fn check(
-    _: Authorized<scope::Verify>,
-    State(service): State<Service>,
-    mut parameters: Parameters,
-) -> Result<(StatusCode, Json<CheckAnswer>), Problem> {
-    let Kind(scope) = parameters.take("kind")?.unwrap_or(Kind(Scope::Ledger));
-    parameters.finish()?;
-    // On a task of its own: who hangs up does not end a check half-way.
-    let checked = tokio::spawn(async move {
-        run_check(&service.subject(), scope, service.clock, &mut Quiet::default()).await
-    });
-    let internal = |_| Problem::new(Code::Internal, "the check could not be run");
-    let Some(done) = checked.await.map_err(internal)?? else {
-        return Err(Problem::new(Code::Unavailable, "another check is running").retry_after(10));
-    };
-    let report = done.report;
-    let answer = CheckAnswer {
-        verdict: report.verdict().name(),
-        run_id: report.run_id,
-        rows: report.rows(),
-        duration_ms: u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX),
-        locked_since: done.lockdown.map(|lockdown| rfc3339(lockdown.since)),
-        notes: done.notes,
-    };
-    Ok((StatusCode::CREATED, Json(answer)))
 }

@@ -31,7 +31,7 @@ impl Modify for Keys {
             .bearer_format("lk_<id>_<secret>")
             .description(Some(
                 "An API key of `audit-ledger keys create`. A route names the scope that it needs; \
-                 no scope holds another.",
+                 no scope holds another. Every key may ask a route that names none.",
             ))
             .build();
         let components = document.components.get_or_insert_default();

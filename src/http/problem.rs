@@ -1,9 +1,13 @@
 //! Refusals: RFC 9457 problem details with the ledger's codes.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::IntoResponses;
+use utoipa::openapi::RefOr;
 use uuid::Uuid;
 
 use crate::chains::{Lockdown, rfc3339};
@@ -12,6 +16,17 @@ use crate::store::StoreError;
 tokio::task_local! {
     /// The id of the request that this task answers; the telemetry layer sets it.
     pub(super) static REQUEST_ID: Uuid;
+}
+
+/// What goes on, on a task of its own, as part of the request that this task answers.
+pub(super) fn as_part_of_request<F: Future>(going_on: F) -> impl Future<Output = F::Output> {
+    let id = REQUEST_ID.try_with(|id| *id).ok();
+    async move {
+        match id {
+            Some(id) => REQUEST_ID.scope(id, going_on).await,
+            None => going_on.await,
+        }
+    }
 }
 
 /// The codes of the ledger's refusals.
@@ -255,6 +270,17 @@ pub(super) enum RefusedUnderV1 {
     /// The database is away or slow (SYS-001): try again.
     #[response(status = 503, content_type = "application/problem+json")]
     Unavailable(Problem),
+}
+
+/// The same of a route that is for every key.
+pub(super) struct RefusedWithoutKey;
+
+impl IntoResponses for RefusedWithoutKey {
+    fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
+        let mut responses = RefusedUnderV1::responses();
+        responses.remove(StatusCode::FORBIDDEN.as_str());
+        responses
+    }
 }
 
 impl From<StoreError> for Problem {

@@ -1,34 +1,29 @@
 //! The live feed and the replay: rows of several chains as events or lines.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-use axum::response::{IntoResponse, Response};
-use futures_util::{StreamExt, stream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use axum::http::{HeaderMap, HeaderName};
+use axum::response::Response;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::Service;
 use super::auth::Authorized;
 use super::page::{FilterParameters, Parameters, unreadable};
-use super::problem::{Code, Problem, RefusedParameter, RefusedUnderV1};
-use crate::export::{CHUNK_BYTES, CHUNKS, STALLED_AFTER};
+use super::problem::{Problem, RefusedParameter, RefusedUnderV1};
+use super::streamed::{
+    EVENTS, HEARTBEAT_EVERY, Places, To, answer, send, wants_events, write_event,
+};
+use crate::export::{CHUNK_BYTES, CHUNKS};
 use crate::feed::start_leaf;
 use crate::keys::scope::{Export, Read};
 use crate::query::Filter;
 use crate::replay::{ReplayedRow, Speed, begin};
+use crate::store::Database;
 use crate::store::feed::{log_size, read_log_page};
 use crate::store::pool::Pool;
-use crate::store::{Database, StoreError};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-const EVENTS: &str = "text/event-stream";
 const NDJSON: &str = "application/x-ndjson";
-/// A feed with nothing to tell says so this often, so that no proxy takes it for dead.
-const HEARTBEAT_EVERY: Duration = Duration::from_secs(15);
 /// Followers and paced replays at once, and the connections that they share.
 const STREAMS: usize = 128;
 const CONNECTIONS: u32 = 4;
@@ -50,75 +45,10 @@ impl Streams {
     }
 }
 
-/// How many bodies of a kind may be under way, each of which holds a place.
-#[derive(Clone, Debug)]
-pub(super) struct Places {
-    free: Arc<Semaphore>,
-    all: usize,
-    kind: &'static str,
-}
-
-impl Places {
-    /// So many; `kind` goes on from their number where all are taken.
-    pub(super) fn new(all: usize, kind: &'static str) -> Self {
-        Self { free: Arc::new(Semaphore::new(all)), all, kind }
-    }
-
-    pub(super) fn take(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        Arc::clone(&self.free).try_acquire_owned().map_err(|_| {
-            let detail = format!("{} {}", self.all, self.kind);
-            Problem::new(Code::Unavailable, detail).retry_after(5)
-        })
-    }
-}
-
-/// An event (HTML, section 9.2.6): its id is the row's leaf index, its type the chain.
-fn write_event(row: &ReplayedRow, out: &mut Vec<u8>) {
-    out.extend_from_slice(
-        format!("id: {}\nevent: {}\ndata: ", row.leaf_index, row.chain).as_bytes(),
-    );
-    out.extend_from_slice(&row.json);
-    out.extend_from_slice(b"\n\n");
-}
-
-/// A body of these chunks, whose end is clean only where it is said (`None`): else the connection
-/// breaks off. It holds its place until then.
-pub(super) fn body_of<E: std::error::Error + Send + Sync + 'static>(
-    chunks: mpsc::Receiver<Result<Option<Bytes>, E>>,
-    place: OwnedSemaphorePermit,
-) -> Body {
-    let next = async |state: Option<(mpsc::Receiver<_>, _)>| {
-        let (mut chunks, place) = state?;
-        match chunks.recv().await {
-            Some(Ok(Some(chunk))) => Some((Ok(chunk), Some((chunks, place)))),
-            Some(Ok(None)) => None,
-            Some(Err(error)) => Some((Err(axum::BoxError::from(error)), None)),
-            None => Some((Err("it broke off".into()), None)),
-        }
-    };
-    // Compression asks once more after the end.
-    Body::from_stream(stream::unfold(Some((chunks, place)), next).fuse())
-}
-
-fn answer(
-    kind: &'static str,
-    chunks: mpsc::Receiver<Result<Option<Bytes>, StoreError>>,
-    place: OwnedSemaphorePermit,
-) -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        // Proxies that buffer would hold events back.
-        (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
-    ];
-    (headers, body_of(chunks, place)).into_response()
-}
-
-type To = mpsc::Sender<Result<Option<Bytes>, StoreError>>;
-
-/// Whether the chunk was taken.
-async fn send(to: &To, chunk: Vec<u8>) -> bool {
-    matches!(timeout(STALLED_AFTER, to.send(Ok(Some(chunk.into())))).await, Ok(Ok(())))
+/// An event whose id is the row's leaf index, and whose type is the chain.
+fn write_row(row: &ReplayedRow, out: &mut Vec<u8>) {
+    out.extend_from_slice(format!("id: {}\n", row.leaf_index).as_bytes());
+    write_event(row.chain, &row.json, out);
 }
 
 /// Everything that is appended, as it is appended: server-sent events.
@@ -184,7 +114,7 @@ async fn follow(
         };
         leaf = page.next_leaf;
         for row in &page.rows {
-            write_event(&row.into(), &mut chunk);
+            write_row(&row.into(), &mut chunk);
         }
         if !page.is_last || !chunk.is_empty() {
             continue;
@@ -237,10 +167,7 @@ pub(super) async fn replay(
         return Err(unreadable("from_leaf", "is no leaf index"));
     }
     parameters.finish()?;
-    let accepts = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let is_events = accepts
-        .flat_map(|value| value.split(','))
-        .any(|kind| kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(EVENTS));
+    let is_events = wants_events(&headers);
     // One that is not paced holds a snapshot, as an export does.
     let Service { database, reads, streams, exports, .. } = &service;
     let places = if speed == Speed::UNBOUNDED { &exports.places } else { &streams.places };
@@ -252,7 +179,7 @@ pub(super) async fn replay(
         let mut chunk = Vec::new();
         while let Some(row) = rows.recv().await {
             match row {
-                Ok(Some(row)) if is_events => write_event(&row, &mut chunk),
+                Ok(Some(row)) if is_events => write_row(&row, &mut chunk),
                 Ok(Some(row)) => {
                     chunk.extend_from_slice(&row.json);
                     chunk.push(b'\n');

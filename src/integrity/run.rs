@@ -14,7 +14,7 @@ use crate::store::append::AppendConnection;
 use crate::store::checks::insert_checks;
 use crate::store::guards::remember_drift;
 use crate::store::lockdown::{Entered, enter_lockdown};
-use crate::store::read::try_lock_checks;
+use crate::store::read::{CheckLock, try_lock_checks};
 use crate::store::{Database, StoreError};
 
 /// A check that was run.
@@ -28,22 +28,50 @@ pub struct CheckDone {
     pub lockdown: Option<Entered>,
 }
 
-/// Runs a check and does what follows from it; `None` where another one is running.
-///
-/// An error means that no chain could be looked at. What could not be recorded is a note: the
-/// verdict stands all the same.
+/// Runs a check and does what follows from it; `None` where another one is running. Its errors are
+/// those of [`Turn`].
 pub async fn run_check(
     subject: &Subject,
     scope: Scope,
     clock: Clock,
     progress: &mut dyn Progress,
 ) -> Result<Option<CheckDone>, StoreError> {
-    let database = &subject.database;
-    let Some(lock) = try_lock_checks(database).await? else { return Ok(None) };
-    let report = verify(subject, scope, clock.new_id(), progress).await?;
-    let done = conclude(report, database, clock).await;
-    lock.release().await;
-    Ok(Some(done))
+    match Turn::take(subject.clone()).await? {
+        Some(turn) => turn.run(scope, clock, progress).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// A check that may run: while this lives no other one does.
+#[derive(Debug)]
+pub struct Turn {
+    subject: Subject,
+    lock: CheckLock,
+}
+
+impl Turn {
+    /// Of this ledger; `None` where another check is running. An error means that the database does
+    /// not say.
+    pub async fn take(subject: Subject) -> Result<Option<Self>, StoreError> {
+        let lock = try_lock_checks(&subject.database).await?;
+        Ok(lock.map(|lock| Self { subject, lock }))
+    }
+
+    /// Runs the check and does what follows from it.
+    ///
+    /// An error means that no chain could be looked at. What could not be recorded is a note: the
+    /// verdict stands all the same.
+    pub async fn run(
+        self,
+        scope: Scope,
+        clock: Clock,
+        progress: &mut dyn Progress,
+    ) -> Result<CheckDone, StoreError> {
+        let report = verify(&self.subject, scope, clock.new_id(), progress).await?;
+        let done = conclude(report, &self.subject.database, clock).await;
+        self.lock.release().await;
+        Ok(done)
+    }
 }
 
 /// What follows from a report: a lockdown where something does not add up, and the record.

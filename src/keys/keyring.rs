@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use subtle::ConstantTimeEq;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
@@ -43,6 +44,8 @@ pub struct KeyInForce {
     pub name: Arc<str>,
     /// What it may be used for.
     pub scopes: Scopes,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
     /// SHA-256 of its secret.
     pub digest: SecretDigest,
 }
@@ -137,6 +140,11 @@ impl InForce {
         let key = self.keys.get(&id);
         let fits = digest.ct_eq(key.map_or(&[0; 32], |key| &key.digest));
         let key = key.filter(|_| fits.into())?;
-        Some(Caller { key_id: key.id, name: Arc::clone(&key.name), scopes: key.scopes })
+        Some(Caller {
+            key_id: key.id,
+            name: Arc::clone(&key.name),
+            scopes: key.scopes,
+            created_at: key.created_at,
+        })
     }
 }

@@ -108,7 +108,7 @@ pub async fn keys_in_force(pool: &Pool) -> Result<Vec<KeyInForce>, StoreError> {
     const STATEMENT: &str = "keys_in_force";
     let rows = sqlx::query(
         "/* keys_in_force */
-         SELECT key_id, name, scopes, secret_sha256::text
+         SELECT key_id, name, scopes, created_at, secret_sha256::text
          FROM public.api_keys WHERE revoked_at IS NULL",
     )
     .fetch_all(pool.get())
@@ -121,6 +121,7 @@ pub async fn keys_in_force(pool: &Pool) -> Result<Vec<KeyInForce>, StoreError> {
             id: key_id(row, STATEMENT)?,
             name: name.into(),
             scopes: scopes(row, STATEMENT)?,
+            created_at: row.try_get("created_at").in_statement(STATEMENT)?,
             digest: [0; 32],
         };
         hex::decode_to_slice(digest, &mut key.digest)

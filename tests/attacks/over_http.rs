@@ -192,7 +192,7 @@ async fn no_route_and_no_method_changes_what_is_there() {
     for method in METHODS {
         for path in paths() {
             let answer = ask(&server, method, &path, "", &body.to_string()).await;
-            let may = ["/healthz", "/readyz", "/metrics", "/openapi.json", "/docs/"];
+            let may = ["/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs/"];
             let is_open = may.contains(&path.as_str()) || method == "OPTIONS";
             assert!(answer.0 >= 400 || is_open, "{method} {path}: {answer:?}");
         }

@@ -16,6 +16,7 @@ use crate::common::builders::api_key;
 use crate::server::{Answer, SECRET, Server, hmac_hex};
 
 const CHECKS: &str = "/v1/integrity/checks";
+const KEY: &str = "/v1/key";
 const BODY: &str = r#"{"signal_id":"k-1","symbol":"BTCUSD","side":"BUY","price":1,"quantity":2}"#;
 
 async fn ask(server: &Server, method: &str, path: &str, authorization: &str) -> Answer {
@@ -26,8 +27,9 @@ async fn get(server: &Server, path: &str, authorization: &str) -> Answer {
     ask(server, "GET", path, authorization).await
 }
 
-/// Method, path, and the scope that the description states, of every route under `/v1`.
-fn routes() -> Vec<(String, String, Scope)> {
+/// Method, path, and the scope that the description states, if it is not for every key, of every
+/// route under `/v1`.
+fn routes() -> Vec<(String, String, Option<Scope>)> {
     let document: Value = serde_json::from_str(include_str!("../../openapi.json")).unwrap();
     let mut routes = Vec::new();
     for (path, methods) in document["paths"].as_object().unwrap() {
@@ -38,9 +40,13 @@ fn routes() -> Vec<(String, String, Scope)> {
             let [needs] = operation["security"].as_array().unwrap().as_slice() else {
                 panic!("{method} {path} needs one API key");
             };
-            let scopes = needs["api_key"].as_array().unwrap();
-            assert_eq!(scopes.len(), 1, "{method} {path} needs one scope");
-            let scope = scopes[0].as_str().unwrap().parse().unwrap();
+            let scope = match needs["api_key"].as_array().unwrap().as_slice() {
+                [] => None,
+                [scope] => Some(scope.as_str().unwrap().parse().unwrap()),
+                _ => panic!("{method} {path} needs one scope"),
+            };
+            let can_lack_it = operation["responses"].get("403").is_some();
+            assert_eq!(can_lack_it, scope.is_some(), "{method} {path}");
             // Any value for what stands in braces.
             let path: Vec<_> = path
                 .split('/')
@@ -49,7 +55,9 @@ fn routes() -> Vec<(String, String, Scope)> {
             routes.push((method.to_uppercase(), path.join("/"), scope));
         }
     }
-    assert!(!routes.is_empty());
+    let for_every_key = routes.iter().filter(|route| route.2.is_none());
+    let for_every_key: Vec<_> = for_every_key.map(|route| route.1.as_str()).collect();
+    assert_eq!(for_every_key, ["/v1/chains", "/v1/key"]);
     routes
 }
 
@@ -64,6 +72,7 @@ async fn every_route_asks_for_the_scope_that_the_description_states_before_anyth
             assert_eq!((answer.status, &answer.body["code"]), (401, &json!("SEC-005")), "{path}");
             assert_eq!(answer.headers["www-authenticate"], "Bearer");
 
+            let Some(scope) = scope else { continue };
             let others: Vec<_> = Scope::ALL.into_iter().filter(|other| *other != scope).collect();
             let (_, key) = api_key(&ledger.owner(), "others", &others).await;
             let answer = ask(&server, &method, &path, &key).await;
@@ -72,9 +81,41 @@ async fn every_route_asks_for_the_scope_that_the_description_states_before_anyth
             let needs = format!("this needs the scope {scope}; the key has ");
             assert!(detail.starts_with(&needs) && !detail[needs.len()..].contains(scope.name()));
         }
-        let (_, key) = api_key(&ledger.owner(), "right", &[scope]).await;
-        let status = server.status(&method, &path, &key).await;
-        assert!(status != 401 && status != 403, "{method} {path}: {status}");
+        for right in scope.map_or(Scope::ALL.to_vec(), |scope| vec![scope]) {
+            let (_, key) = api_key(&ledger.owner(), "right", &[right]).await;
+            let status = server.status(&method, &path, &key).await;
+            assert!(status != 401 && status != 403, "{method} {path}: {status}");
+        }
+    }
+    server.stop().await;
+    ledger.finish().await;
+}
+
+#[tokio::test]
+async fn a_key_is_told_what_it_is_and_nothing_of_others() {
+    let ledger = TestLedger::new().await;
+    let server = Server::start(&ledger).await;
+    for scopes in [&[Scope::Ingest][..], &[Scope::Verify, Scope::Read], &Scope::ALL] {
+        let (id, key) = api_key(&ledger.owner(), "desk-7.eu", scopes).await;
+        let mut names: Vec<_> = scopes.iter().map(|scope| scope.name()).collect();
+        names.sort_unstable();
+        let created_at = server
+            .row(&format!(
+                "SELECT to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')
+                 FROM api_keys WHERE key_id = '{id}'"
+            ))
+            .await;
+        let expected = json!({
+            "id": id.to_string(),
+            "name": "desk-7.eu",
+            "scopes": names,
+            "created_at": created_at[0],
+        });
+        let answer = get(&server, KEY, &key).await;
+        assert_eq!((answer.status, &answer.body), (200, &expected));
+        let refused = get(&server, &format!("{KEY}?id={id}"), &key).await;
+        assert_eq!((refused.status, &refused.body["field"]), (400, &json!("id")));
+        assert_eq!(revoke_key(&ledger.owner(), id).await.unwrap(), Revocation::Done);
     }
     server.stop().await;
     ledger.finish().await;

@@ -55,7 +55,7 @@ pub(crate) struct Answer {
 
 pub(crate) struct Program {
     folder: TempDir,
-    address: String,
+    pub(crate) address: String,
     /// Variables beside those that every program has.
     variables: Vec<(&'static str, String)>,
     process: Child,
@@ -76,7 +76,7 @@ impl Program {
         .await
     }
 
-    async fn start_with(variables: Vec<(&'static str, String)>) -> Self {
+    pub(crate) async fn start_with(variables: Vec<(&'static str, String)>) -> Self {
         let folder = tempfile::Builder::new().prefix("serve").tempdir().unwrap();
         // The server's own user must reach its folder, also where the tests run as root.
         let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o755);
